@@ -1,0 +1,60 @@
+# `make` lists the targets. Everything lives in this folder: packages in .venv, pipenv itself in .pipenv, bakes in build.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all environment lint relock clean
+
+PYTHON ?= python3
+PORT ?= 9696
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIPENV := $(CURDIR)/.pipenv/$(BIN)/pipenv
+RUN := .venv/$(BIN)/python
+
+export PIPENV_VENV_IN_PROJECT := 1
+export PIPENV_IGNORE_VIRTUALENVS := 1
+export PIPENV_VERBOSITY := -1
+# pip reads this variable inverted: 0 means that modules are compiled when they are first imported, not all at once.
+export PIP_NO_COMPILE := 0
+export PYTHONUTF8 := 1
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+
+.pipenv/.ready:
+	@echo "Installing pipenv into .pipenv"
+	@$(PYTHON) -m venv .pipenv
+	@.pipenv/$(BIN)/python -m pip install --quiet pipenv==2026.10.3
+	@touch $@
+
+.venv/.ready: .pipenv/.ready Pipfile.lock
+	@echo "Installing cookiecutter into .venv"
+	@"$(PIPENV)" --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" sync > .setup.log 2>&1 || { cat .setup.log; exit 1; }
+	@touch $@
+
+.venv/.dev: .venv/.ready
+	@echo "Installing the test tools into .venv"
+	@"$(PIPENV)" sync --dev > .setup.log 2>&1 || { cat .setup.log; exit 1; }
+	@touch $@
+
+demo: .venv/.ready  ## bake the default project into build/, train, serve, print a prediction
+	@$(RUN) scripts/demo.py --port $(PORT) --pipenv "$(PIPENV)"
+
+environment: .venv/.dev
+	@echo "Baking a project and installing its packages: every test shares them (half a minute to a few)"
+	@mkdir -p "build/a space"
+	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" .
+	@$(MAKE) --no-print-directory -C "build/a space/ride-duration" setup PIPENV="$(PIPENV)" > /dev/null
+
+test: environment  ## everything needed to trust a change, in under ten minutes
+	@$(RUN) -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-all: environment  ## and the slow runs: image, mutations, hostile requests
+	@$(RUN) -m pytest -n 2 $(ARGS)
+
+lint: .venv/.dev  ## check the style of hooks, scripts, benchmarks and tests
+	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests
+	@$(RUN) -m ruff format --check scripts tests
+
+relock: .venv/.dev  ## resolve every project's packages anew and renew the hashes
+	@$(RUN) scripts/relock.py
+
+clean:  ## remove what was made here
+	@rm -rf build .pytest_cache .ruff_cache .setup.log

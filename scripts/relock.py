@@ -1,0 +1,81 @@
+"""Resolve every project's packages at once, cut the result into `templates/locks/`, and renew the Pipfile hashes.
+
+One superset Pipfile holds what any answer may need. Its [packages] table is the union of the others, so that pipenv
+resolves all of it together and every category gets the same version of a package.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "templates" / "locks"
+DOORS = ("web",)
+CATEGORIES = {name: name for name in (*DOORS, "train", "notebook")} | {"dev-packages": "develop"}
+
+
+def environment(folder):
+    """The process environment without the machine's own package indexes: a lock must be the same everywhere."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_FIND", "PIP_EXTRA", "PIPENV"))}
+    return clean | {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIPENV_IGNORE_VIRTUALENVS": "1",
+        "PIPENV_PIPFILE": str(folder / "Pipfile"),
+        "PIPENV_VENV_IN_PROJECT": "1",
+        "PIPENV_PYTHON": sys.executable,
+    }
+
+
+def superset(wanted):
+    """The text of the Pipfile whose [packages] is the union of every category."""
+    requirements = sorted({line for line in wanted.splitlines() if line and not line.startswith(("#", "["))})
+    return "\n".join(["[packages]", *requirements, "", wanted])
+
+
+def pipfile_hash(folder):
+    """What `pipenv verify` compares the lock of the project in `folder` with."""
+    code = "from pipenv.project import Project; print(Project().pipfile.calculate_hash())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(folder), capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
+def resolve():
+    """Write one JSON file a category to `templates/locks/`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        (folder / "Pipfile").write_text(superset((LOCKS / "Pipfile").read_text()))
+        command = [sys.executable, "-m", "pipenv", "lock", "--categories", " ".join(["packages", *CATEGORIES])]
+        subprocess.run(command, cwd=folder, env=environment(folder), check=True)
+        lock = json.loads((folder / "Pipfile.lock").read_text())
+    for category, block in CATEGORIES.items():
+        pins = {name: {key: value for key, value in pin.items() if key != "index"} for name, pin in lock[block].items()}
+        text = json.dumps(pins, indent=4, sort_keys=True).replace("\n", "\n    ")
+        (LOCKS / f"{category}.json").write_text(text + "\n")
+
+
+def renew_hashes():
+    """Bake each kind of Pipfile and write its hash into `cookiecutter.json`."""
+    from cookiecutter.main import cookiecutter
+
+    hashes = {}
+    for door in DOORS:
+        for level in ("0", "1"):
+            with tempfile.TemporaryDirectory() as scratch:
+                answers = {"deployment": door, "maturity_level": level}
+                baked = cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=scratch, default_config=True)
+                hashes[door + level] = pipfile_hash(pathlib.Path(baked))
+    path = ROOT / "cookiecutter.json"
+    questions = path.read_text(encoding="utf-8").splitlines()
+    table = "  " + json.dumps({"_lock_hash": hashes})[1:-1] + ","
+    lines = [table if line.lstrip().startswith('"_lock_hash"') else line for line in questions]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if "--hashes" not in sys.argv:
+        print("resolving every package; this takes a minute or two", flush=True)
+        resolve()
+    renew_hashes()

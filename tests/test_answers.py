@@ -1,0 +1,115 @@
+"""A bad answer is refused in one line that names it and a good one, and leaves nothing behind; a good one survives."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import AUTHOR, NAMED, ROOT
+
+BAD = [
+    ("project_name", ""),
+    ("project_name", "   "),
+    ("project_name", "49 trips"),
+    ("project_name", "x" * 200),
+    ("project_name", "two\nlines"),
+    ("project_name", 'say "when"'),
+    ("project_name", "it's"),
+    ("project_name", "$(id)"),
+    ("project_name", "`id`"),
+    ("project_name", "back\\slash"),
+    ("project_name", "{{ 7*7 }}"),
+    ("project_name", "🚕"),
+    ("project_slug", "../x"),
+    ("project_slug", "/tmp/absolute"),
+    ("project_slug", "Ride"),
+    ("project_slug", "7rides"),
+    ("project_slug", "class"),
+    ("project_slug", "match"),
+    ("project_slug", "json"),
+    ("project_slug", "mlflow"),
+    ("project_slug", "flask"),
+    ("project_slug", "con"),
+    ("project_slug", "com1"),
+    ("project_slug", "x" * 200),
+    ("project_slug", "ride--duration"),
+    ("project_slug", "ride duration"),
+    ("description", "two\nlines"),
+    ("description", ""),
+    ("author", "tab\tand\x07bell"),
+    ("author", "'''; import os; os.abort() #\n"),
+]
+
+
+def cookiecutter(answers, folder):
+    """Bake as a person does, from the command line."""
+    words = [f"{name}={answer}" for name, answer in answers.items()]
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", str(folder), str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.parametrize(("question", "answer"), BAD, ids=[f"{q}={ascii(a)[:20]}" for q, a in BAD])
+def test_a_bad_answer_is_refused_and_nothing_is_left(question, answer, tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    done = cookiecutter({question: answer}, folder)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert list(folder.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    if question != "project_name":
+        assert done.stderr.splitlines()[0].startswith(f"{question} "), done.stderr
+        assert "; try: " in done.stderr.splitlines()[0]
+
+
+def test_a_nul_byte_is_refused_too(cookies):
+    for question in ("project_name", "project_slug", "author"):
+        assert cookies.bake(extra_context={question: "a\0b"}).exit_code != 0
+
+
+def test_an_answer_is_data_to_the_hook_and_never_code(tmp_path):
+    done = cookiecutter({"author": '""" + str(__import__("os").abort()) + """'}, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_awkward_author_survives_into_every_file_that_names_her(bake):
+    project = bake(**NAMED)
+    pyproject = tomllib.loads(project.text("pyproject.toml"))
+    assert pyproject["project"]["authors"] == [{"name": AUTHOR}]
+    assert pyproject["tool"]["mlops-template"]["team"] == AUTHOR
+    assert pyproject["project"]["description"] == NAMED["description"]
+    assert json.loads(project.text(".cruft.json"))["context"]["cookiecutter"]["author"] == AUTHOR
+
+
+def test_a_name_in_another_script_becomes_a_latin_slug(bake):
+    project = bake(project_name="Žižkov 王")
+    assert project.path.name == "zizkov-wang"
+    assert project.text("README.md").startswith("# Žižkov 王\n")
+
+
+def test_baking_over_a_folder_that_exists_is_refused_and_changes_nothing(tmp_path):
+    (tmp_path / "ride-duration").mkdir()
+    (tmp_path / "ride-duration" / "mine.txt").write_text("mine")
+    assert cookiecutter({}, tmp_path).returncode != 0
+    assert os.listdir(tmp_path / "ride-duration") == ["mine.txt"]
+
+
+def test_every_question_and_choice_is_labelled():
+    questions = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+    labels = questions["__prompts__"]
+    for name, default in questions.items():
+        if name.startswith("_"):
+            continue
+        assert name in labels
+        if isinstance(default, list):
+            assert set(default) == set(labels[name]) - {"__prompt__"}
+
+
+def test_the_hooks_need_the_standard_library_only():
+    for hook in (pathlib.Path(ROOT) / "hooks").glob("*.py"):
+        imported = {line.split()[1] for line in hook.read_text().splitlines() if line.startswith(("import ", "from "))}
+        assert imported <= sys.stdlib_module_names
+        assert not imported & {"subprocess", "socket", "urllib"}

@@ -1,0 +1,146 @@
+"""Every combination of answers: the right files, nothing of the template's own, and clean to every linter."""
+
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from conftest import COMBINATIONS, NAMED, ROOT, SHARED, ident
+
+TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+LEVELS = ("0", "1", "2")
+
+
+def hook_table():
+    """KEEP and RENAME as the hook has them, for the package `PACKAGE`."""
+    source = (ROOT / "hooks" / "post_gen_project.py").read_text().replace("{{ cookiecutter.maturity_level }}", "0")
+    head = source.split("def kept")[0].replace("{{ cookiecutter.__package }}", "{{cookiecutter.__package}}")
+    names = {}
+    exec(head, names)
+    return names["KEEP"], names["RENAME"]
+
+
+def test_every_path_of_the_table_is_in_the_template():
+    keep, rename = hook_table()
+    assert [path for path in keep if not (TEMPLATE / path).exists()] == []
+    assert set(rename) <= set(keep)
+
+
+def test_every_optional_path_is_in_the_table(bake):
+    keep, rename = hook_table()
+    package = "src/night_bus"
+    every = {path.relative_to(TEMPLATE).as_posix() for path in TEMPLATE.rglob("*") if path.is_file()}
+    every = {path for path in every if "__pycache__" not in path and "_cache/" not in path}
+    bakes = [set(bake(**NAMED, **answers).files()) for answers in COMBINATIONS]
+    always = set.intersection(*bakes)
+    for path in every:
+        in_bake = rename.get(path, path).replace("src/{{cookiecutter.__package}}", package)
+        listed = any(path == entry or path.startswith(f"{entry}/") for entry in keep)
+        # With one choice of a question offered so far, its files are in every bake and in the table all the same.
+        assert listed or in_bake in always, f"{path} is optional but not in the table"
+
+
+def test_each_level_has_the_files_of_the_one_below(bake, capsys):
+    projects = [bake(**NAMED, maturity_level=level) for level in LEVELS]
+    for lower, higher in zip(projects, projects[1:], strict=False):
+        assert set(lower.files()) <= set(higher.files())
+        for name in sorted(set(lower.files()) - {"Pipfile.lock", ".cruft.json"}):
+            a, b = lower.text(name).splitlines(), higher.text(name).splitlines()
+            for line in difflib.unified_diff(a, b, f"{name} (lower)", f"{name} (higher)", lineterm="", n=0):
+                print(line)
+    assert "Pipfile" in capsys.readouterr().out
+
+
+def test_generated_python_has_no_jinja_but_the_package_s_name_in_imports():
+    for path in TEMPLATE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "src" not in path.relative_to(TEMPLATE).parts:
+            text = re.sub(r"^(from|import) \{\{ cookiecutter\.__package \}\}", r"\1 package", text, flags=re.M)
+        assert "cookiecutter" not in text, path
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+class TestEveryCombination:
+    """What holds for each of them."""
+
+    def test_nothing_of_the_template_is_left(self, bake, answers):
+        project = bake(**NAMED, **answers)
+        for name in project.files():
+            text = project.text(name)
+            if name != "Pipfile.lock":
+                assert not re.search(r"\{\{ ?cookiecutter|\{%-? (if|for|raw)|Data Team", text) or "templates/" in name, name
+                assert "Ride Duration" not in text and "ride-duration" not in text or name == ".cruft.json", name
+            if not name.endswith(".lock"):
+                blanks = [line for line in text.splitlines() if line != line.rstrip()]
+                assert not blanks, f"{name} has trailing blanks: {blanks[:3]}"
+                assert not text or (text.endswith("\n") and not text.endswith("\n\n")), f"{name} ends oddly"
+                assert "\n\n\n" not in text or name.endswith(".py"), f"{name} has a run of empty lines"
+
+    def test_every_data_file_parses(self, bake, answers):
+        project = bake(**NAMED, **answers)
+        for name in project.files():
+            if name.endswith((".json", ".lock", ".ipynb")):
+                json.loads(project.text(name))
+            elif name.endswith((".toml", "Pipfile")):
+                tomllib.loads(project.text(name))
+            elif name.endswith((".yaml", ".yml")):
+                yaml.safe_load(project.text(name))
+
+    def test_the_lock_verifies_and_holds_only_what_is_asked_for(self, bake, answers):
+        project = bake(**NAMED, **answers)
+        environment = {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIPENV_IGNORE_VIRTUALENVS": "1"}
+        environment.pop("PIP_FIND_LINKS", None)
+        command = [sys.executable, "-m", "pipenv", "verify"]
+        done = subprocess.run(command, cwd=project.path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        pipfile, lock = tomllib.loads(project.text("Pipfile")), json.loads(project.text("Pipfile.lock"))
+        names = {"packages": "default", "dev-packages": "develop"}
+        asked = {names.get(category, category): set(wanted) for category, wanted in pipfile.items()}
+        assert {block for block in lock if block != "_meta" and lock[block]} == set(asked)
+        assert all(wanted <= set(lock[block]) for block, wanted in asked.items())
+        assert all(pin["hashes"] for block in asked for pin in lock[block].values())
+        assert lock["_meta"]["sources"] == []
+
+    def test_its_own_linters_and_types_are_clean(self, bake, answers):
+        project = bake(**NAMED, **answers)
+        if answers["maturity_level"] == "0":
+            shutil.copy(SHARED / "pyproject.toml", project.path / "pyproject.toml")
+        for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+            done = project.run("python", "-m", *command)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_the_files_of_other_tools_are_clean(self, bake, answers):
+        project = bake(**NAMED, **answers)
+        checks = []
+        for name in project.files():
+            if name == "Dockerfile":
+                checks.append(["hadolint", name])
+            for pattern, schema in SCHEMAS.items():
+                if re.fullmatch(pattern, name):
+                    checks.append(["check-jsonschema", "--builtin-schema", schema, name])
+        if (project.path / ".github").exists():
+            checks.append(["zizmor", "--offline", "--quiet", "--persona", "pedantic", ".github"])
+        for check in checks:
+            program = shutil.which(check[0], path=f"{ROOT}/.venv/bin")
+            done = subprocess.run([program, *check[1:]], cwd=project.path, capture_output=True, text=True)
+            assert done.returncode == 0, f"{check}: {done.stdout}{done.stderr}"
+
+
+SCHEMAS = {
+    r"\.github/workflows/.*": "vendor.github-workflows",
+    r"\.github/dependabot\.yml": "vendor.dependabot",
+    r"compose\.yaml": "vendor.compose-spec",
+}
+
+
+def test_a_slug_of_the_greatest_length_is_clean_too(bake):
+    project = bake(project_name="x", project_slug="abcdefghij-abcdefghij-abcdefghij-abcdefg")
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
+        done = project.run("python", "-m", *command)
+        assert done.returncode == 0, done.stdout

@@ -1,0 +1,42 @@
+"""How every command ends: an exit code, and for what a person can mend one line that says how."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space, then run the command again",
+    errno.EROFS: "the folder is read-only: run the command where files can be written",
+    errno.EACCES: "permission denied: check who owns the file or folder",
+}
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can mend; the message names it and the remedy in one line."""
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main` and leave the process: 0 or its code, 1 for a mendable error, 130 for Ctrl-C.
+
+    Errors that nobody foresaw keep their traceback: they are bugs, and it is needed to mend them.
+    """
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        code = _say(str(error))
+    except KeyboardInterrupt:
+        _say("stopped by Ctrl-C; nothing half-written was left behind")
+        code = 130
+    except OSError as error:
+        reason = REMEDIES.get(error.errno or 0, error.strerror or str(error))
+        code = _say(f"{error.filename}: {reason}" if error.filename else reason)
+    sys.exit(code)
+
+
+def _say(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 1

@@ -1,0 +1,177 @@
+"""Training data: read a file or the generated sample, drop what cannot be learned from, split by time."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from . import cli, download, params, problem, schema
+from .cli import UserError
+from .problem import Columns
+
+ARROW = {int: pa.float64(), float: pa.float64(), np.datetime64: pa.timestamp("us"), str: pa.string()}
+"""How a raw column is held while it is checked: numbers as floats, so that a missing one is NaN."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows to learn from, oldest first: the record's fields and the target, each of shape (n,)."""
+
+    name: str
+    columns: Columns
+    target: NDArray[np.float64]
+    rows_read: int
+    dropped: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def span(self) -> tuple[str, str]:
+        """The first and the last time, ISO 8601."""
+        times = self.columns[problem.TIME]
+        return str(times[0].astype("datetime64[s]")), str(times[-1].astype("datetime64[s]"))
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same rows, whatever file, format or time resolution they came in."""
+        digest = hashlib.sha256()
+        for name, values in [*sorted(self.columns.items()), (problem.TARGET, self.target)]:
+            digest.update(name.encode())
+            digest.update(values.tobytes() if values.dtype != object else "\0".join(map(str, values)).encode())
+        return digest.hexdigest()[:16]
+
+    def take(self, rows: slice) -> Dataset:
+        """Some of the rows, as a data set of their own."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Dataset(self.name, columns, self.target[rows], self.rows_read, self.dropped)
+
+
+def load(settings: params.Data, source: str = "") -> Dataset:
+    """The rows of `source`, else of `settings.source`, else of the generated sample, cleaned.
+
+    Raises:
+        UserError: the file is missing, damaged, lacks a column, or has no row that can be used.
+    """
+    source = source or settings.source
+    if not source:
+        return clean("generated sample", problem.sample(settings.sample_rows, settings.seed))
+    path = download.fetch(source) if "://" in source else Path(source)
+    return clean(source, read(path))
+
+
+def read(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of `problem.RAW` from a Parquet or CSV file, each of shape (n,), under their own names.
+
+    Raises:
+        UserError: the file is missing or damaged, or a column is missing or has the wrong type.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
+    form = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix.lower())
+    if form is None:
+        raise UserError(f"{path}: only .parquet and .csv files can be read")
+    try:
+        file = pa.dataset.dataset(path, format=form)
+        given = {problem.ALIASES.get(name, name): name for name in file.schema.names}
+        missing = [name for name in problem.RAW if name not in given]
+        if missing:
+            raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(file.schema.names[:12])}")
+        table = file.to_table(columns=[given[name] for name in problem.RAW])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise UserError(f"{path} is not a readable {form} file: {str(error).splitlines()[0]}") from None
+    return {name: _column(table[given[name]], name, kind) for name, kind in problem.RAW.items()}
+
+
+def _column(values: pa.ChunkedArray, name: str, kind: type) -> NDArray[Any]:
+    wanted = {int: "whole numbers", float: "numbers", np.datetime64: "local times without an offset", str: "text"}[kind]
+    try:
+        if pa.types.is_timestamp(values.type) and values.type.tz:
+            raise pa.ArrowInvalid("it has a time zone")
+        cast = values.cast(ARROW[kind], safe=kind is not np.datetime64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"column {name} should hold {wanted} but is {values.type}: {error}") from None
+    return np.asarray(cast.to_numpy())
+
+
+def clean(name: str, raw: Columns) -> Dataset:
+    """Leave out every row that the service would refuse or that has no sensible target, and count them by rule.
+
+    Raises:
+        UserError: no row is left.
+    """
+    target = problem.target(raw)
+    rules: list[tuple[str, NDArray[np.bool_]]] = [
+        *schema.violations(raw),
+        (f"{problem.TARGET} missing", np.isnan(target)),
+    ]
+    rules += [(rule, broken(target)) for rule, broken in problem.TARGET_RULES.items()]
+    keep = np.ones(len(target), bool)
+    dropped: dict[str, int] = {}
+    for rule, broken in rules:
+        count = int((keep & broken).sum())
+        if count:
+            dropped[rule] = count
+        keep &= ~broken
+    if not keep.any():
+        reasons = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
+        raise UserError(f"{name}: no row is left of {len(target):,} ({reasons or 'it is empty'})")
+    order = np.flatnonzero(keep)[np.argsort(raw[problem.TIME][keep], kind="stable")]
+    columns = {field.name: raw[field.name][order].astype(field.dtype) for field in schema.FIELDS}
+    return Dataset(name, columns, target[order], len(target), dropped)
+
+
+def split(dataset: Dataset, validation_share: float) -> tuple[Dataset, Dataset]:
+    """The older rows to train on and the newest `validation_share` of them to validate with; none is in both.
+
+    Raises:
+        UserError: one of the two would be empty.
+    """
+    cut = round(len(dataset) * (1 - validation_share))
+    if not 0 < cut < len(dataset):
+        raise UserError(f"{dataset.name}: {len(dataset)} usable rows are too few to train and to validate")
+    return dataset.take(slice(cut)), dataset.take(slice(cut, None))
+
+
+def describe(dataset: Dataset) -> Iterable[str]:
+    """Lines for a person: how many rows there are, from when to when, and what was dropped by which rule."""
+    first, last = dataset.span
+    yield f"{len(dataset):,} of {dataset.rows_read:,} rows from {dataset.name}, {first[:10]} to {last[:10]}"
+    for rule, count in dataset.dropped.items():
+        yield f"  dropped {count:,}: {rule}"
+
+
+def main() -> None:
+    """`make data`: fetch a month of the real data, or write the generated sample to look at."""
+    parser = argparse.ArgumentParser(prog="make data", description=main.__doc__)
+    parser.add_argument("--month", default="", help="month to fetch, such as 2024-01 (make data MONTH=2024-01)")
+    parser.add_argument("--drift", action="store_true", help="let the generated sample drift (make data DRIFT=1)")
+    given = parser.parse_args()
+    settings = params.load().data
+    if given.month:
+        path = download.fetch(download.month_url(given.month))
+    else:
+        path = params.ROOT / "data" / ("drifted.parquet" if given.drift else "sample.parquet")
+        raw = problem.sample(settings.sample_rows, settings.seed, drift=given.drift)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        pa.parquet.write_table(pa.table(dict(raw)), partial)
+        partial.replace(path)
+    for line in describe(clean(path.name, read(path))):
+        print(line)
+    print(f"train on it: make train DATA={path.relative_to(params.ROOT)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

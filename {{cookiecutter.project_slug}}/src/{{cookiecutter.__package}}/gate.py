@@ -1,0 +1,40 @@
+"""The gate before the registry: a model must beat the baseline and must not be worse than the champion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import params, problem
+from .cli import UserError
+from .data import Dataset
+from .predictor import Predicts
+
+
+def require(card: dict[str, Any], champion: Predicts | None, validation: Dataset, rules: params.Gate) -> str:
+    """Why a trained model may be registered, in one sentence.
+
+    Champion and candidate are measured on the same rows: those the candidate was validated with. The candidate has not
+    seen them; an older champion may have, which can only favour the champion.
+
+    Raises:
+        UserError: it may not; the message has both figures.
+    """
+    metric, unit = problem.METRIC, problem.UNIT
+    score, baseline = card["metrics"][metric], card["metrics"][f"baseline_{metric}"]
+    allowed = baseline * (1 - rules.min_improvement)
+    if not score <= allowed:
+        raise UserError(
+            f"gate: {metric} {score:.4f} {unit} is not below {allowed:.4f}, what always saying the mean gives less "
+            f"{rules.min_improvement:.0%}; nothing was registered"
+        )
+    if champion is None:
+        return f"{metric} {score:.4f} {unit} beats the mean's {baseline:.4f}; there is no champion yet"
+    rival = problem.metrics(validation.target, champion.predict(validation.columns))[metric]
+    if not score <= rival * (1 + rules.max_regression):
+        raise UserError(
+            f"gate: {metric} {score:.4f} {unit} is worse than {rival:.4f} of champion {champion.card['model_version']} "
+            f"by more than {rules.max_regression:.0%} on the same rows; nothing was registered"
+        )
+    return (
+        f"{metric} {score:.4f} {unit} against {rival:.4f} of champion {champion.card['model_version']} on the same rows"
+    )

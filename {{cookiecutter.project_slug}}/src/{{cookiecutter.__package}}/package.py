@@ -1,0 +1,78 @@
+"""A trained model as a portable folder: `model.onnx`, and `model.json` that says what it is and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .cli import UserError
+
+FORMAT = 1
+"""Raised when older code could no longer read a package."""
+
+
+class ModelError(UserError):
+    """A model that is missing, damaged, or made for something else; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model graph and its description."""
+
+    graph: bytes
+    card: dict[str, Any]
+
+    @property
+    def version(self) -> str:
+        """The registered version, or the run that made it where it was never registered."""
+        return str(self.card.get("model_version") or f"run-{self.card['run_id'][:8]}")
+
+
+def read(folder: Path) -> Package:
+    """The package in `folder`, its content checked against its own checksum.
+
+    Raises:
+        ModelError: there is none, it is damaged, or it is too new.
+    """
+    if not (folder / "model.json").is_file():
+        raise ModelError(f"no model in {folder}: run `make train`, or set MODEL_URI to a folder that has one")
+    try:
+        card = json.loads((folder / "model.json").read_bytes())
+        version, checksum, _ = card["format"], card["graph_sha256"], card["run_id"]
+        graph = (folder / "model.onnx").read_bytes()
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise ModelError(
+            f"the model in {folder} is damaged ({type(error).__name__}: {error}): train or fetch it again"
+        ) from None
+    if version > FORMAT:
+        raise ModelError(f"the model in {folder} was made by a newer version of this project: update, or train again")
+    if hashlib.sha256(graph).hexdigest() != checksum:
+        raise ModelError(
+            f"the model in {folder} is damaged (model.onnx does not match model.json): train or fetch it again"
+        )
+    return Package(graph, card)
+
+
+def write(package: Package, folder: Path) -> None:
+    """Put the package into `folder`, replacing what is there only once all of it is written."""
+    card = {**package.card, "format": FORMAT, "graph_sha256": hashlib.sha256(package.graph).hexdigest()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        partial.chmod(0o755)
+        (partial / "model.onnx").write_bytes(package.graph)
+        (partial / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.
+            folder.rename(partial / "old")
+        partial.joinpath("new").mkdir()
+        for name in ("model.onnx", "model.json"):
+            (partial / name).rename(partial / "new" / name)
+        (partial / "new").rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

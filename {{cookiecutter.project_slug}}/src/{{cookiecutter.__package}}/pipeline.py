@@ -1,0 +1,87 @@
+"""Automated training in one command: data, validate, train, gate, register; each step named and timed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+
+from . import card, cli, data, gate, params, registry, source, tracking, train, validate
+from .package import ModelError
+from .predictor import Predictor
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Print the name, and once it is done the seconds that it took."""
+    started = time.perf_counter()
+    print(f"[{name}]", flush=True)
+    yield
+    print(f"  {name} took {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def say(line: str) -> None:
+    """Print a line of a step."""
+    print(f"  {line}", flush=True)
+
+
+def run(path: str = "", folder: Path = params.ROOT) -> str:
+    """Run every step on `path`, else on what params.toml names; gives the number of the registered version.
+
+    Reports go to `reports` in `folder`, the candidate model to its `.cache`.
+
+    Raises:
+        UserError: the data are unfit, the training failed, or the gate refused the model; nothing is registered then.
+    """
+    settings = params.load()
+    with step("data"):
+        dataset = data.load(settings.data, path)
+        say("\n  ".join(data.describe(dataset)))
+    with step("validate"):
+        report = validate.require(dataset, settings.validation, folder / "reports")
+        say("fit to train on (reports/data.md)")
+    with step("train"):
+        trained = train.train(dataset, settings, folder / ".cache" / "candidate", say)
+    with step("gate"):
+        _, newest = data.split(dataset, settings.data.validation_share)
+        say(gate.require(trained.card, _champion(), newest, settings.gate))
+    with step("register"):
+        text = card.markdown(trained.card, report)
+        (folder / "reports" / "model-card.md").write_text(text, encoding="utf-8")
+        with tracking.errors():
+            mlflow.MlflowClient().log_text(trained.run_id, text, "model-card.md")
+        version, first = registry.register(trained.model_uri, trained.run_id, text)
+        say(
+            f"{version.name} version {version.version} is {'champion' if first else 'challenger'} (reports/model-card.md)"
+        )
+    return str(version.version)
+
+
+def _champion() -> Predictor | None:
+    """The champion, unless there is none or this code's features have moved on from it."""
+    version = registry.champion()
+    if version is None:
+        return None
+    try:
+        return Predictor(source.fetch(f"models:/{version.name}/{version.version}"))
+    except ModelError as error:
+        say(f"champion {version.version} cannot be compared: {error}")
+        return None
+
+
+def main() -> None:
+    """`make pipeline`: train on DATA or on the generated sample, and register what passes the gate."""
+    parser = argparse.ArgumentParser(prog="make pipeline", description=main.__doc__)
+    parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make pipeline DATA=...)")
+    version = run(parser.parse_args().data)
+    champion = registry.champion()
+    if champion and str(champion.version) != version:
+        print(f"it serves once it is promoted: make promote VERSION={version}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,187 @@
+"""The model registry: register, promote, roll back, archive and trace versions; `champion` is the one that serves."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from . import cli, tracking
+from .cli import UserError
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+def register(model_uri: str, run_id: str, card: str) -> tuple[ModelVersion, bool]:
+    """A new version of the project's model with `card` as its description, and whether it became champion.
+
+    The first version has nobody to beat and becomes champion; a later one becomes challenger until it is promoted.
+    """
+    client, name = tracking.connect(), tracking.model_name()
+    with tracking.errors():
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        version = client.create_model_version(name, model_uri, run_id, description=card)
+        first = champion() is None
+        client.set_registered_model_alias(name, CHAMPION if first else CHALLENGER, version.version)
+    return version, first
+
+
+def champion() -> ModelVersion | None:
+    """The version that serves, if there is one."""
+    try:
+        return tracking.connect().get_model_version_by_alias(tracking.model_name(), CHAMPION)
+    except MlflowException:
+        return None
+
+
+def promote(number: str) -> str:
+    """Make a version champion and remember which one it replaced.
+
+    Raises:
+        UserError: there is no such version, it is archived, or it is champion already.
+    """
+    client, name = tracking.connect(), tracking.model_name()
+    version, current = _version(number), champion()
+    if version.tags.get("status") == "archived":
+        raise UserError(f"version {number} is archived: choose another one (make registry lists them)")
+    if current and current.version == version.version:
+        raise UserError(f"version {number} is champion already")
+    with tracking.errors():
+        client.set_model_version_tag(name, number, "replaced", current.version if current else "")
+        client.set_model_version_tag(name, number, "promoted_at", _now())
+        client.set_registered_model_alias(name, CHAMPION, number)
+        if CHALLENGER in version.aliases:
+            client.delete_registered_model_alias(name, CHALLENGER)
+    return f"version {number} is champion" + (f"; it replaced version {current.version}" if current else "")
+
+
+def rollback() -> str:
+    """Make the version that the champion replaced champion again.
+
+    Raises:
+        UserError: there is no champion, or none before it, or that one is archived.
+    """
+    client, name, current = tracking.connect(), tracking.model_name(), champion()
+    if current is None:
+        raise UserError("there is no champion to roll back from: run `make pipeline` first")
+    previous = current.tags.get("replaced", "")
+    if not previous:
+        raise UserError(f"version {current.version} is the first champion: there is nothing to roll back to")
+    if _version(previous).tags.get("status") == "archived":
+        raise UserError(f"version {previous}, the champion before, is archived: promote another one")
+    with tracking.errors():
+        client.set_model_version_tag(name, current.version, "rolled_back_at", _now())
+        client.set_registered_model_alias(name, CHAMPION, previous)
+    return f"version {previous} is champion again; version {current.version} was rolled back"
+
+
+def archive(number: str) -> str:
+    """Mark a version as no longer to be promoted; it stays retrievable.
+
+    Raises:
+        UserError: there is no such version, or it is the champion.
+    """
+    client, version, current = tracking.connect(), _version(number), champion()
+    if current and current.version == version.version:
+        raise UserError(f"version {number} is champion: promote another one before you archive it")
+    with tracking.errors():
+        client.set_model_version_tag(version.name, number, "status", "archived")
+        for alias in version.aliases:
+            client.delete_registered_model_alias(version.name, alias)
+    return f"version {number} is archived"
+
+
+def trace(number: str) -> dict[str, str]:
+    """Where a version comes from: run, commit, data, lock, metrics.
+
+    Raises:
+        UserError: there is no such version, or its run is gone.
+    """
+    version = _version(number)
+    with tracking.errors():
+        run = tracking.connect().get_run(str(version.run_id))
+    found = {
+        "version": str(version.version),
+        "aliases": ", ".join(version.aliases) or "none",
+        "run": str(version.run_id),
+    }
+    wanted = (
+        "git_commit",
+        "git_dirty",
+        "data_fingerprint",
+        "data_span",
+        "lock_fingerprint",
+        "template_version",
+        "team",
+        "trigger",
+    )
+    found |= {name: run.data.tags.get(name, "unknown") for name in wanted}
+    return found | {name: f"{value:.6g}" for name, value in sorted(run.data.metrics.items())}
+
+
+def listing() -> list[dict[str, str]]:
+    """Every version, newest first."""
+    client, name = tracking.connect(), tracking.model_name()
+    with tracking.errors():
+        versions = client.search_model_versions(f"name = '{name}'")
+        aliases = {version.version: client.get_model_version(name, version.version).aliases for version in versions}
+    return [
+        {
+            "version": str(version.version),
+            "aliases": ", ".join(aliases[version.version]),
+            "status": version.tags.get("status", ""),
+            "run": str(version.run_id)[:8],
+            "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(version.creation_timestamp / 1000)),
+        }
+        for version in sorted(versions, key=lambda version: -int(version.version))
+    ]
+
+
+def _version(number: str) -> ModelVersion:
+    if not number.isdigit():
+        raise UserError(f"VERSION={number!r} is no version number: give one of those that `make registry` lists")
+    try:
+        return tracking.connect().get_model_version(tracking.model_name(), number)
+    except MlflowException:
+        raise UserError(
+            f"there is no version {number} of {tracking.model_name()}: `make registry` lists them"
+        ) from None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "no version is registered yet: run `make pipeline`"
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    lines = [{name: name for name in widths}, *rows]
+    return "\n".join("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in lines)
+
+
+def main() -> None:
+    """`make registry`, `promote`, `rollback`, `archive`, `trace`: look at the registry and move its aliases."""
+    parser = argparse.ArgumentParser(prog="registry", description=main.__doc__)
+    parser.add_argument("action", choices=["list", "promote", "rollback", "archive", "trace"])
+    parser.add_argument("version", nargs="?", default="")
+    given = parser.parse_args()
+    if given.action in ("promote", "archive", "trace") and not given.version:
+        raise UserError(f"which version? make {given.action} VERSION=2 (make registry lists them)")
+    if given.action == "list":
+        print(_table(listing()))
+    elif given.action == "rollback":
+        print(rollback())
+    elif given.action == "trace":
+        print("\n".join(f"{name:18} {value}" for name, value in trace(given.version).items()))
+    else:
+        print(promote(given.version) if given.action == "promote" else archive(given.version))
+
+
+if __name__ == "__main__":
+    cli.run(main)

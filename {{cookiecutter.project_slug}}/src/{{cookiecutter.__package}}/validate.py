@@ -1,0 +1,97 @@
+"""Is a data set fit to train on? A report that a person can read, and an exit code that a pipeline can."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import cli, data, params
+from .cli import UserError
+from .data import Dataset
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule, what was found, and what is allowed."""
+
+    name: str
+    found: str
+    allowed: str
+    passed: bool
+
+
+def checks(dataset: Dataset, rules: params.Validation) -> list[Check]:
+    """The rules of `[validation]` in params.toml, applied."""
+    dropped = sum(dataset.dropped.values()) / dataset.rows_read
+    table = np.rec.fromarrays([*dataset.columns.values(), dataset.target])
+    duplicates = 1 - len(np.unique(table)) / len(dataset)
+    constant = [name for name, values in dataset.columns.items() if len(values) > 1 and (values == values[0]).all()]
+    return [
+        Check("usable rows", f"{len(dataset):,}", f"at least {rules.min_rows:,}", len(dataset) >= rules.min_rows),
+        Check(
+            "dropped rows",
+            f"{dropped:.1%}",
+            f"at most {rules.max_dropped_share:.1%}",
+            dropped <= rules.max_dropped_share,
+        ),
+        Check(
+            "repeated rows",
+            f"{duplicates:.1%}",
+            f"at most {rules.max_duplicate_share:.1%}",
+            duplicates <= rules.max_duplicate_share,
+        ),
+        Check("columns with one value only", ", ".join(constant) or "none", "none", not constant),
+    ]
+
+
+def report(dataset: Dataset, found: list[Check]) -> str:
+    """Markdown: the verdicts, what was dropped, and the range of every column."""
+    lines = [
+        f"# Data report: {dataset.name}",
+        "",
+        *data.describe(dataset),
+        "",
+        "| check | found | allowed | verdict |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {c.name} | {c.found} | {c.allowed} | {'pass' if c.passed else 'FAIL'} |" for c in found]
+    lines += ["", "| column | least | median | most | values |", "|---|---|---|---|---|"]
+    for name, values in [*dataset.columns.items(), ("target", dataset.target)]:
+        ordered = np.sort(values)
+        row = [name, ordered[0], ordered[len(ordered) // 2], ordered[-1], f"{len(np.unique(values)):,}"]
+        lines.append("| " + " | ".join(str(cell) for cell in row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def require(dataset: Dataset, rules: params.Validation, folder: Path = params.ROOT / "reports") -> str:
+    """The report of a data set that passes; it is in `folder` as `data.md` whether it passes or not.
+
+    Raises:
+        UserError: a check failed; the message names it with what was found and what is allowed.
+    """
+    found = checks(dataset, rules)
+    text = report(dataset, found)
+    folder.mkdir(exist_ok=True)
+    (folder / "data.md").write_text(text, encoding="utf-8")
+    failed = [f"{check.name} {check.found}, allowed {check.allowed}" for check in found if not check.passed]
+    if failed:
+        raise UserError(
+            f"{dataset.name} is not fit to train on: {'; '.join(failed)} (report: reports/data.md; "
+            "rules: [validation] in params.toml)"
+        )
+    return text
+
+
+def main() -> None:
+    """`make validate`: judge DATA or the generated sample."""
+    parser = argparse.ArgumentParser(prog="make validate", description=main.__doc__)
+    parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make validate DATA=...)")
+    settings = params.load()
+    print(require(data.load(settings.data, parser.parse_args().data), settings.validation))
+
+
+if __name__ == "__main__":
+    cli.run(main)

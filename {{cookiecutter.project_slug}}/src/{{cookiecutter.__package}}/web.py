@@ -1,0 +1,172 @@
+"""The HTTP door: `POST /predict` takes one record or a list of them and answers in kind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import sys
+import uuid
+from typing import Any
+
+from flask import Flask, Response, render_template, request
+from pydantic import TypeAdapter, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from . import cli, openapi, params, problem, schema, service, source
+from .cli import UserError
+from .package import ModelError
+from .predictor import Predicts
+
+RECORDS = TypeAdapter(list[problem.Record])
+RECORD = TypeAdapter(problem.Record)
+MAX_ERRORS = 20
+"""How many bad fields an answer lists; the rest is counted."""
+
+
+def create_app(predictor: Predicts | None, limits: params.Service | None = None, why_not: str = "") -> Flask:
+    """The Flask application around a predictor; with `None` it answers 503 and says `why_not`."""
+    app = Flask(__name__)
+    limits = limits or params.Service()
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
+    api = json.dumps(openapi.document(limits))
+
+    @app.post("/predict")
+    def predict() -> Response:
+        if predictor is None:
+            return _problem(503, "no model is loaded", why_not)
+        if request.mimetype != "application/json":
+            return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
+        body = request.get_data(cache=False)
+        many = body.lstrip()[:1] == b"["
+        try:
+            records = RECORDS.validate_json(body) if many else [RECORD.validate_json(body)]
+        except ValidationError as error:
+            return _refuse(error)
+        if len(records) > limits.max_records:
+            return _problem(413, "too many records", f"{len(records)} records; at most {limits.max_records} at once")
+        answers = predictor.predict(schema.columns(records))
+        names = list(answers)
+        rows = [
+            {**dict(zip(names, row, strict=True)), "prediction_id": uuid.uuid4().hex}
+            for row in zip(*(values.tolist() for values in answers.values()), strict=True)
+        ]
+        return _json(rows if many else rows[0])
+
+    @app.get("/ping")
+    def ping() -> Response:
+        return Response("PONG", mimetype="text/plain")
+
+    @app.get("/livez")
+    def livez() -> Response:
+        return _json({"status": "alive"})
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        return _json({"status": "ready"}) if predictor else _problem(503, "no model is loaded", why_not)
+
+    @app.get("/version")
+    def version() -> Response:
+        card = predictor.card if predictor else {}
+        known = {name: card.get(name) for name in ("name", "model_version", "run_id", "git_commit", "created")}
+        return _json({**known, "python": platform.python_version()})
+
+    @app.get("/openapi.json")
+    def specification() -> Response:
+        return Response(api, mimetype="application/json")
+
+    @app.get("/docs")
+    def docs() -> str:
+        return render_template("docs.html", api=json.loads(api))
+
+    @app.get("/")
+    def page() -> str:
+        fields = problem.Record.model_json_schema()["properties"]
+        card = predictor.card if predictor else None
+        return render_template("index.html", problem=problem, fields=fields, card=card, why_not=why_not)
+
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(json.dumps(content), status, mimetype="application/json")
+
+
+def _problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """An error in the form of RFC 9457."""
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return Response(json.dumps(content), status, mimetype="application/problem+json")
+
+
+def _http_error(error: HTTPException) -> Response:
+    answer = _problem(error.code or 500, error.name.lower(), error.description or "")
+    answer.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+    return answer
+
+
+def _refuse(error: ValidationError) -> Response:
+    """400 for what is not JSON, else 422 with each field, the value it had and what was expected."""
+    # The context may hold exception objects and the input the whole body: neither belongs in an answer.
+    found = error.errors(include_url=False, include_context=False)
+    if found[0]["type"] == "json_invalid":
+        return _problem(400, "not JSON", found[0]["msg"])
+    errors = [
+        {
+            "field": ".".join(str(part) for part in each["loc"]) or "(body)",
+            "value": _shown(each["input"]) if each["type"] != "missing" else None,
+            "expected": each["msg"],
+        }
+        for each in found[:MAX_ERRORS]
+    ]
+    first = errors[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return _problem(422, "invalid record", f"{first['field']}: {first['expected']}{more}", errors=errors)
+
+
+def _shown(value: Any) -> Any:
+    """The value as it can stand in an answer: itself when it is short and plain, else the start of its text."""
+    if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 2**53):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+def app() -> Flask:
+    """What gunicorn calls in each worker; a model that has gone since the start leaves 503, not a dead worker."""
+    try:
+        return create_app(service.build(), params.load().service)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return create_app(None, why_not=str(error))
+
+
+def main() -> None:
+    """`make serve`: check that there is a model and a free port, then become gunicorn."""
+    parser = argparse.ArgumentParser(prog="make serve", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9696, help="make serve PORT=9700")
+    given = parser.parse_args()
+    if sys.platform == "win32":
+        raise UserError("gunicorn does not run on Windows: use WSL, or the container image")
+    # The workers read the folder: fetching it once here keeps MLflow out of them.
+    os.environ["MODEL_URI"] = str(source.locate().resolve())
+    version = service.build().card["model_version"]
+    with socket.socket(socket.AF_INET6 if ":" in given.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((given.host, given.port))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"port {given.port} cannot be used ({error}): choose another one, make serve PORT=9700"
+            ) from None
+    print(f"serving model {version} on http://{given.host}:{given.port} (Ctrl-C stops it)", flush=True)
+    # gunicorn takes this process over: what fetching needed is gone from memory.
+    command = [sys.executable, "-m", "gunicorn", "--config", str(params.ROOT / "gunicorn.conf.py")]
+    os.execv(sys.executable, [*command, "--bind", f"{given.host}:{given.port}", f"{__package__}.web:app()"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,43 @@
+"""Commands end with one line and an exit code, never with a traceback."""
+
+import errno
+
+import pytest
+
+from {{ cookiecutter.__package }} import cli
+from {{ cookiecutter.__package }}.cli import UserError
+
+
+def failing(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("no such month"), 1, "no such month"),
+        (KeyboardInterrupt(), 130, "Ctrl-C"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "model"), 1, "model: permission denied"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line_on_stderr(error, code, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(failing(error))
+    assert stop.value.code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_success_is_exit_code_0():
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda: None)
+    assert stop.value.code == 0
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda: 1 // 0)

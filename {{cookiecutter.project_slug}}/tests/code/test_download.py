@@ -1,0 +1,75 @@
+"""Fetching a file: over real HTTP, resumed where it broke off, and the same bytes ever after."""
+
+import http.server
+import json
+import threading
+from typing import ClassVar
+
+import pytest
+
+from {{ cookiecutter.__package }} import download
+from {{ cookiecutter.__package }}.cli import UserError
+
+CONTENT = bytes(range(256)) * 40
+
+
+class Publisher(http.server.BaseHTTPRequestHandler):
+    """Serves `CONTENT`, from the byte that is asked for."""
+
+    content = CONTENT
+    ranges: ClassVar[list] = []
+
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        self.ranges.append(wanted)
+        start = int(wanted[6:-1]) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        self.wfile.write(self.content[start:])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def publisher():
+    handler = type("Handler", (Publisher,), {"ranges": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    handler.url = f"http://127.0.0.1:{server.server_port}/month.parquet"
+    yield handler
+    server.shutdown()
+
+
+def test_a_file_is_fetched_once_and_its_checksum_kept(publisher, tmp_path):
+    for _ in range(2):
+        assert download.fetch(publisher.url, tmp_path, tmp_path / "lock").read_bytes() == CONTENT
+    assert len(publisher.ranges) == 1
+    assert list(json.loads((tmp_path / "lock").read_text())) == [publisher.url]
+
+
+def test_a_broken_download_is_resumed(publisher, tmp_path):
+    (tmp_path / "month.parquet.partial").write_bytes(CONTENT[:5_000])
+    assert download.fetch(publisher.url, tmp_path, tmp_path / "lock").read_bytes() == CONTENT
+    assert publisher.ranges == ["bytes=5000-"]
+
+
+def test_a_file_that_has_changed_is_refused(publisher, tmp_path):
+    path = download.fetch(publisher.url, tmp_path, tmp_path / "lock")
+    path.unlink()
+    publisher.content = CONTENT[::-1]
+    with pytest.raises(UserError, match="is not the file that lock names"):
+        download.fetch(publisher.url, tmp_path, tmp_path / "lock")
+    assert not path.exists()
+
+
+def test_without_a_network_the_way_out_is_told(tmp_path):
+    with pytest.raises(UserError, match="generated sample"):
+        download.fetch("http://127.0.0.1:9/month.parquet", tmp_path, tmp_path / "lock")
+
+
+@pytest.mark.parametrize("month", ["2024", "2024-13", "01-2024", "2024-1", "../x"])
+def test_a_month_that_is_none_is_refused(month):
+    with pytest.raises(UserError, match="is no month"):
+        download.month_url(month)

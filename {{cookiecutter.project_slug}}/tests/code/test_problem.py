@@ -1,0 +1,69 @@
+"""Features, target and metrics against values worked out by hand."""
+
+import numpy as np
+import pytest
+
+from {{ cookiecutter.__package }} import problem, schema
+from {{ cookiecutter.__package }}.problem import Record
+
+
+def columns(**fields):
+    record = {"PULocationID": 3, "DOLocationID": 7, "trip_distance": 2.5, **fields}
+    return schema.columns([Record.model_validate(record, strict=False)])
+
+
+def test_each_feature_has_its_own_column():
+    (row,) = problem.features(columns(lpep_pickup_datetime="2024-01-12T18:15:00"))
+    assert dict(zip(problem.FEATURES, row.tolist(), strict=True)) == {
+        "PULocationID": 3,
+        "DOLocationID": 7,
+        "trip_distance": 2.5,
+        "pickup_hour": 18.25,
+        "pickup_weekday": 4,
+    }
+
+
+def test_times_before_1970_have_an_hour_and_a_weekday_too():
+    (row,) = problem.features(columns(lpep_pickup_datetime="1969-07-20T20:30:00"))
+    assert row[3:].tolist() == [20.5, 6]
+
+
+def test_no_pick_up_time_means_a_wednesday_at_noon():
+    unknown = problem.features(columns())
+    assert np.array_equal(unknown, problem.features(columns(lpep_pickup_datetime="2024-01-10T12:00:00")))
+    assert unknown[0, 3:].tolist() == [12, 2]
+
+
+def test_the_target_is_in_minutes():
+    times = np.array(["2024-01-01T00:00:00", "2024-01-01T00:12:30"], "datetime64[us]")
+    raw = {"lpep_pickup_datetime": times[:1], "lpep_dropoff_datetime": times[1:]}
+    assert problem.target(raw).tolist() == [12.5]
+
+
+def test_metrics_are_those_of_the_textbook():
+    found = problem.metrics(np.array([10.0, 20.0]), {"duration": np.array([13.0, 16.0])})
+    assert found == pytest.approx({"rmse": np.sqrt((9 + 16) / 2), "mae": 3.5})
+
+
+def test_an_answer_is_never_under_a_minute():
+    assert problem.answer(np.array([-3.0, 0.5, 12.3], np.float32))["duration"].tolist() == [1.0, 1.0, 12.3]
+
+
+def test_the_sample_is_the_same_for_the_same_seed_only():
+    one, same, other = problem.sample(50, 1), problem.sample(50, 1), problem.sample(50, 2)
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not np.array_equal(one["trip_distance"], other["trip_distance"])
+
+
+def test_drift_makes_rides_slower():
+    usual, drifted = (problem.sample(4_000, 1, drift=drift) for drift in (False, True))
+    speed = [np.median(rides["trip_distance"] / problem.target(rides)) for rides in (usual, drifted)]
+    assert speed[1] < 0.85 * speed[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("xgbost", {}), ("xgboost", {"tree_depth": 3}), ("linear", {"alfa": 1})]
+)
+def test_an_unknown_estimator_or_parameter_is_refused(name, settings):
+    with pytest.raises((ValueError, TypeError), match=r"xgbost|tree_depth|alfa"):
+        problem.estimator(name, settings, 1)

@@ -1,0 +1,121 @@
+"""The HTTP door: one record or many, and a helpful refusal of everything else."""
+
+import json
+
+import pytest
+
+from {{ cookiecutter.__package }} import params, problem, schema, web
+
+LIMITS = params.Service(max_records=5, max_bytes=2_000)
+
+
+@pytest.fixture
+def client(predictor):
+    return web.create_app(predictor, LIMITS).test_client()
+
+
+def test_ping_answers_pong(client):
+    assert client.get("/ping").text == "PONG"
+
+
+def test_one_record_gets_one_answer(client, predictor):
+    answer = client.post("/predict", json=problem.EXAMPLE).json
+    record = problem.Record.model_validate(problem.EXAMPLE, strict=False)
+    expected = predictor.predict(schema.columns([record]))
+    assert set(answer) == {"duration", "model_version", "prediction_id"}
+    assert answer["duration"] == expected["duration"][0]
+    assert answer["model_version"] == predictor.card["model_version"]
+
+
+def test_a_list_gets_a_list_in_the_same_order(client):
+    records = [{**problem.EXAMPLE, "trip_distance": miles} for miles in (0.5, 20, 3)]
+    answers = client.post("/predict", json=records).json
+    singly = [client.post("/predict", json=record).json["duration"] for record in records]
+    assert [answer["duration"] for answer in answers] == singly
+    assert len({answer["prediction_id"] for answer in answers}) == 3
+    assert client.post("/predict", json=[]).json == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"PULocationID": "74"}, "PULocationID"),
+        ({"PULocationID": 0}, "PULocationID"),
+        ({"DOLocationID": 266}, "DOLocationID"),
+        ({"DOLocationID": True}, "DOLocationID"),
+        ({"trip_distance": -0.1}, "trip_distance"),
+        ({"trip_distance": None}, "trip_distance"),
+        ({"lpep_pickup_datetime": "yesterday"}, "lpep_pickup_datetime"),
+        ({"lpep_pickup_datetime": "2024-01-10T08:30:00Z"}, "lpep_pickup_datetime"),
+    ],
+)
+def test_a_bad_field_is_named_with_its_value_and_what_was_expected(client, change, field):
+    response = client.post("/predict", json={**problem.EXAMPLE, **change})
+    assert response.status_code == 422
+    assert response.mimetype == "application/problem+json"
+    (error,) = response.json["errors"]
+    assert (error["field"], error["value"]) == (field, change[field])
+    assert error["expected"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"a": "\xff"}', 400),
+        (b"[" * 1_500, 400),
+        (b"null", 422),
+        (b'"text"', 422),
+        (b"{}", 422),
+        (b"[[]]", 422),
+        (b'{"PULocationID": 1e400, "DOLocationID": NaN, "trip_distance": Infinity}', 422),
+        (b" " * 3_000, 413),
+        (json.dumps([problem.EXAMPLE] * 6).encode(), 413),
+    ],
+)
+def test_a_bad_body_is_refused_as_a_problem(client, body, status):
+    response = client.post("/predict", data=body, content_type="application/json")
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert response.json["status"] == status
+    assert "Traceback" not in response.text
+
+
+def test_other_content_paths_and_methods_are_problems_too(client):
+    for response, status in [
+        (client.post("/predict", data="x=1"), 415),
+        (client.get("/predict"), 405),
+        (client.get("/nothing"), 404),
+    ]:
+        assert (response.status_code, response.json["status"]) == (status, status)
+
+
+def test_without_a_model_only_readiness_and_predictions_fail():
+    client = web.create_app(None, why_not="it is gone").test_client()
+    assert client.get("/livez").status_code == 200
+    for response in (client.get("/readyz"), client.post("/predict", json=problem.EXAMPLE)):
+        assert (response.status_code, response.json["detail"]) == (503, "it is gone")
+
+
+def test_a_worker_whose_model_is_gone_says_so_instead_of_dying(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODEL_URI", str(tmp_path))
+    response = web.app().test_client().get("/readyz")
+    assert response.status_code == 503
+    assert "no model in" in response.json["detail"]
+
+
+def test_the_page_has_a_field_for_each_of_the_record_and_the_model_s_card(client, predictor):
+    page = client.get("/").text
+    assert all(f'name="{name}"' in page for name in problem.Record.model_fields)
+    assert predictor.card["run_id"] in page
+
+
+def test_the_description_lists_every_path_and_the_docs_show_it(client):
+    api = client.get("/openapi.json").json
+    assert api["openapi"].startswith("3.1")
+    assert set(api["paths"]) == {"/predict", "/ping", "/livez", "/readyz", "/version"}
+    assert all(path in client.get("/docs").text for path in api["paths"])
+
+
+def test_version_tells_where_the_model_comes_from(client, trained):
+    assert client.get("/version").json["run_id"] == trained.run_id

@@ -1,0 +1,53 @@
+"""A small model, trained once in a folder of its own, that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before the package is imported: no test may touch the project's own runs, models or settings.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("MODEL_URI", None)
+
+from {{ cookiecutter.__package }} import data, package, params, train
+from {{ cookiecutter.__package }}.data import Dataset
+from {{ cookiecutter.__package }}.predictor import Predictor
+from {{ cookiecutter.__package }}.train import Trained
+
+
+@pytest.fixture(scope="session")
+def settings() -> params.Params:
+    """The project's own settings, on fewer rows."""
+    loaded = params.load()
+    return loaded.model_copy(update={"data": loaded.data.model_copy(update={"source": "", "sample_rows": 3_000})})
+
+
+@pytest.fixture(scope="session")
+def dataset(settings: params.Params) -> Dataset:
+    return data.load(settings.data)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tracking store for this test run, used by everything that talks to MLflow."""
+    folder = tmp_path_factory.mktemp("tracking")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+    os.environ["MODEL_CACHE"] = str(folder / "cache")
+    return os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture(scope="session")
+def trained(store: str, dataset: Dataset, settings: params.Params, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train.train(dataset, settings, tmp_path_factory.mktemp("trained") / "model")
+
+
+@pytest.fixture(scope="session")
+def predictor(trained: Trained) -> Predictor:
+    return Predictor(package.read(trained.folder))
+
+
+@pytest.fixture
+def model_copy(trained: Trained, tmp_path: Path) -> Path:
+    """A copy of the trained model that a test may damage."""
+    package.write(package.read(trained.folder), tmp_path / "model")
+    return tmp_path / "model"
