@@ -53,7 +53,8 @@ for name, conditions in KEEP.items():
     path = pathlib.Path(name)
     if path.exists() and not kept(conditions):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        for parent in path.parents[:-1]:
+            if not any(parent.iterdir()):
+                parent.rmdir()
     elif name in RENAME:
         path.rename(RENAME[name])

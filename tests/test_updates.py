@@ -1,0 +1,120 @@
+"""A project follows its template with cruft: a newer release arrives, a level is climbed, the owner's edits stay."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=Owner", "-c", "user.email=owner@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
+def cruft(folder, *words):
+    return subprocess.run([sys.executable, "-m", "cruft", *words], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def template(tmp_path):
+    """The template as a git repository with its release v0.1.0."""
+    folder = tmp_path / "mlops-template"
+    kept = shutil.ignore_patterns(".git", ".venv", ".pipenv", "build", "*_cache", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=kept)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "Release")
+    version = json.loads((folder / "cookiecutter.json").read_text())["_version"]
+    git(folder, "tag", f"v{version}")
+    return folder
+
+
+@pytest.fixture
+def project(template, tmp_path):
+    """A level-1 project that bare cookiecutter made, with its owner's edits committed."""
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", str(template), "maturity_level=1"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    folder = tmp_path / "ride-duration"
+    git(folder, "init", "-q", "-b", "main")
+    edit(folder / "params.toml", "n_estimators = 200", "n_estimators = 90")
+    edit(folder / "README.md", "## HTTP\n", "Ask Zoë before you deploy.\n\n## HTTP\n")
+    edit(folder / "src/ride_duration/problem.py", 'TITLE = "How long', 'TITLE = "Owner asks: how long')
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "Ours")
+    return folder
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def release(template, name, old, new):
+    """A newer release in which one line of one file is different."""
+    edit(template / "cookiecutter.json", '"_version": "0.1.0"', '"_version": "0.2.0"')
+    edit(template / "{{cookiecutter.project_slug}}" / name, old, new)
+    git(template, "commit", "-qam", "Next release")
+    git(template, "tag", "v0.2.0")
+
+
+def owned(project):
+    """Whether the owner's edits are all there."""
+    texts = [(project / name).read_text() for name in ("params.toml", "README.md", "src/ride_duration/problem.py")]
+    return all(edit in text for edit, text in zip(("n_estimators = 90", "Ask Zoë", "Owner asks"), texts, strict=True))
+
+
+def rejects(project):
+    return [path for path in pathlib.Path(project).rglob("*.rej")]
+
+
+def test_a_fresh_project_is_up_to_date_and_hears_of_a_newer_release(template, project):
+    assert cruft(project, "check", "--not-strict").returncode == 0
+    release(template, "gunicorn.conf.py", "timeout = 30", "timeout = 31")
+    assert cruft(project, "check", "--not-strict").returncode == 1
+
+
+def test_a_newer_release_arrives_and_the_owner_s_edits_stay(template, project):
+    release(template, "gunicorn.conf.py", "timeout = 30", "timeout = 31")
+    done = cruft(project, "update", "-y")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "timeout = 31" in (project / "gunicorn.conf.py").read_text()
+    assert owned(project)
+    assert rejects(project) == []
+    assert cruft(project, "check", "--not-strict").returncode == 0
+
+
+def test_a_level_is_climbed_with_one_command(template, project):
+    done = cruft(project, "update", "-y", "--variables-to-update", '{"maturity_level": "2"}')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / "src/ride_duration/registry.py").exists()
+    assert "[gate]" in (project / "params.toml").read_text()
+    assert owned(project)
+    assert rejects(project) == []
+    assert json.loads((project / ".cruft.json").read_text())["context"]["cookiecutter"]["maturity_level"] == "2"
+
+
+def test_a_conflict_is_plain_to_see(template, project):
+    release(template, "params.toml", "n_estimators = 200", "n_estimators = 400")
+    cruft(project, "update", "-y")
+    text = (project / "params.toml").read_text()
+    assert "n_estimators = 90" in text
+    assert "<<<<<<<" in text or rejects(project), "the owner is not told that both changed the same line"
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [("gh:org/mlops-template", "https://github.com/org/mlops-template"), ("gl:org/t", "https://gitlab.com/org/t")],
+)
+def test_an_abbreviated_address_is_spelled_out(given, written):
+    from cookiecutter.utils import create_env_with_context
+
+    source = (ROOT / "{{cookiecutter.project_slug}}" / ".cruft.json").read_text()
+    questions = json.loads((ROOT / "cookiecutter.json").read_text())
+    answers = {name: value for name, value in questions.items() if name != "__prompts__"} | {"_template": given}
+    rendered = create_env_with_context({"cookiecutter": answers}).from_string(source).render(cookiecutter=answers)
+    assert json.loads(rendered)["template"] == written
