@@ -46,7 +46,7 @@ RENAME = {f"{PACKAGE}/problem.ride_duration.py": f"{PACKAGE}/problem.py"}
 
 def kept(conditions):
     """Whether the answers meet every condition."""
-    return all(LEVEL >= value if name == "level" else ANSWERS[name] == value for name, value in conditions.items())
+    return all(value <= LEVEL if name == "level" else ANSWERS[name] == value for name, value in conditions.items())
 
 
 for name, conditions in KEEP.items():

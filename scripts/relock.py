@@ -19,7 +19,9 @@ CATEGORIES = {name: name for name in (*DOORS, "train", "notebook")} | {"dev-pack
 
 def environment(folder):
     """The process environment without the machine's own package indexes: a lock must be the same everywhere."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_FIND", "PIP_EXTRA", "PIPENV"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PIP_FIND", "PIP_EXTRA", "PIPENV"))
+    }
     return clean | {
         "PIP_CONFIG_FILE": os.devnull,
         "PIPENV_IGNORE_VIRTUALENVS": "1",
@@ -38,7 +40,9 @@ def superset(wanted):
 def pipfile_hash(folder):
     """What `pipenv verify` compares the lock of the project in `folder` with."""
     code = "from pipenv.project import Project; print(Project().pipfile.calculate_hash())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(folder), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment(folder), capture_output=True, text=True, check=True
+    )
     return done.stdout.split()[-1]
 
 
@@ -65,7 +69,9 @@ def renew_hashes():
         for level in ("0", "1"):
             with tempfile.TemporaryDirectory() as scratch:
                 answers = {"deployment": door, "maturity_level": level}
-                baked = cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=scratch, default_config=True)
+                baked = cookiecutter(
+                    str(ROOT), no_input=True, extra_context=answers, output_dir=scratch, default_config=True
+                )
                 hashes[door + level] = pipfile_hash(pathlib.Path(baked))
     path = ROOT / "cookiecutter.json"
     questions = path.read_text(encoding="utf-8").splitlines()

@@ -14,7 +14,7 @@ SHARED = ROOT / "build" / "a space" / "ride-duration"
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 CHOICES = {name: sorted(values) for name, values in QUESTIONS.items() if isinstance(values, list) and name[0] != "_"}
 COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
-AUTHOR = "Žofia \"Zoë\" O'Brien \\ 王"
+AUTHOR = 'Žofia "Zoë" O\'Brien \\ 王'
 NAMED = {"project_name": "Night Bus", "description": 'Says "when" & why.', "author": AUTHOR}
 """Answers that are nobody's default: whatever of the template's own shows up in such a bake has leaked."""
 

@@ -47,7 +47,17 @@ BAD = [
 def cookiecutter(answers, folder):
     """Bake as a person does, from the command line."""
     words = [f"{name}={answer}" for name, answer in answers.items()]
-    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", str(folder), str(ROOT), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "cookiecutter",
+        "--no-input",
+        "--default-config",
+        "-o",
+        str(folder),
+        str(ROOT),
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 

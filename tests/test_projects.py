@@ -140,7 +140,20 @@ def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, sai
 def test_make_alone_lists_every_target(bake):
     project = bake(**NAMED)
     listed = {line.split()[0]: line for line in project.make().stdout.splitlines()}
-    wanted = "setup data train pipeline serve predict ui test lint notebook image clean".split()
+    wanted = [
+        "setup",
+        "data",
+        "train",
+        "pipeline",
+        "serve",
+        "predict",
+        "ui",
+        "test",
+        "lint",
+        "notebook",
+        "image",
+        "clean",
+    ]
     assert set(wanted) <= set(listed)
     assert all(len(line) <= 80 for line in listed.values())
 
@@ -157,7 +170,7 @@ def test_the_notebook_of_level_0_runs(bake):
 
 def test_the_serving_path_imports_no_training_library(bake):
     project = bake(**NAMED).borrow_environment()
-    code = "import sys, night_bus.web; print([m for m in ('mlflow', 'pandas', 'sklearn', 'pyarrow') if m in sys.modules])"
+    code = (
+        "import sys, night_bus.web; print([m for m in ('mlflow', 'pandas', 'sklearn', 'pyarrow') if m in sys.modules])"
+    )
     assert project.run(".venv/bin/python", "-c", code).stdout.strip() == "[]"
-
-

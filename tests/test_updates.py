@@ -36,7 +36,15 @@ def template(tmp_path):
 @pytest.fixture
 def project(template, tmp_path):
     """A level-1 project that bare cookiecutter made, with its owner's edits committed."""
-    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", str(template), "maturity_level=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "cookiecutter",
+        "--no-input",
+        "--default-config",
+        str(template),
+        "maturity_level=1",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     folder = tmp_path / "ride-duration"
     git(folder, "init", "-q", "-b", "main")
@@ -69,7 +77,7 @@ def owned(project):
 
 
 def rejects(project):
-    return [path for path in pathlib.Path(project).rglob("*.rej")]
+    return list(pathlib.Path(project).rglob("*.rej"))
 
 
 def test_a_fresh_project_is_up_to_date_and_hears_of_a_newer_release(template, project):

@@ -33,6 +33,13 @@ def test_rides_of_1_to_60_minutes_are_kept_and_no_others(rides):
     assert cleaned.dropped == {"duration under 1 minute": 100, "duration over 60 minutes": 100}
 
 
+def test_rows_come_out_oldest_first_whatever_their_order_in_the_file(rides):
+    backwards = {name: values[::-1] for name, values in rides.items()}
+    times = data.clean("backwards", backwards).columns[problem.TIME]
+    assert np.all(np.diff(times) >= np.timedelta64(0))
+    assert data.clean("backwards", backwards).span == data.clean("rides", rides).span
+
+
 def test_the_split_is_by_time_and_loses_no_row(dataset):
     older, newest = data.split(dataset, 0.2)
     assert older.columns[problem.TIME].max() <= newest.columns[problem.TIME].min()

@@ -1,0 +1,60 @@
+"""A project's own tests notice when it breaks: each mutation of a generated module turns them red."""
+
+import shutil
+
+import pytest
+from conftest import Project
+
+MUTATIONS = {
+    "wrong unit": ("problem.py", 'np.timedelta64(1, "m")', 'np.timedelta64(1, "s")'),
+    "dropped feature": ("problem.py", "matrix[:, 3] = hours % 24", "matrix[:, 3] = 0"),
+    "swapped columns": (
+        "problem.py",
+        'matrix[:, 0] = columns["PULocationID"]',
+        'matrix[:, 0] = columns["DOLocationID"]',
+    ),
+    "wrong default time": ("problem.py", '"2024-01-10T12:00"', '"2024-01-11T12:00"'),
+    "wrong metric": ("problem.py", "np.sqrt(np.mean(error**2))", "np.mean(error**2)"),
+    "weaker rule": ("problem.py", "lambda minutes: minutes > 60", "lambda minutes: minutes >= 60"),
+    "off-by-one split": ("data.py", "dataset.take(slice(cut, None))", "dataset.take(slice(cut + 1, None))"),
+    "leaking split": ("data.py", "dataset.take(slice(cut)),", "dataset.take(slice(cut + 1)),"),
+    "unsorted rows": ("data.py", '[np.argsort(raw[problem.TIME][keep], kind="stable")]', ""),
+    "swallowed bounds": ("schema.py", "values < field.least", "values < -1e9"),
+    "records out of order": ("schema.py", "for record in records]", "for record in records[::-1]]"),
+    "unchecked checksum": ("package.py", "!= checksum", "== None"),
+    "unchecked format": ("package.py", "version > FORMAT", "version > 99"),
+    "unchecked parity": ("export.py", "if not difference <= tolerance", "if False"),
+    "foreign model": ("predictor.py", "!= expected:", "== None:"),
+    "metric of the wrong rows": (
+        "train.py",
+        "problem.metrics(newest.target, predictor.predict(newest",
+        "problem.metrics(older.target, predictor.predict(older",
+    ),
+    "missing tag": ("tracking.py", '"team": names["team"],\n        "git', '"git'),
+    "unknown setting": ("params.py", 'extra="forbid"', 'extra="ignore"'),
+    "swallowed error": ("cli.py", "code = _say(str(error))", "code = 0"),
+    "swallowed refusal": ("web.py", '422, "invalid record"', '200, "invalid record"'),
+    "lost limit": ("web.py", "len(records) > limits.max_records", "False"),
+    "no cache": ("source.py", "if not kept.exists():", "if True:"),
+    "no resume": ("download.py", '"ab" if start', '"wb" if start'),
+    "gate open": ("gate.py", "if not score <= rival", "if False and rival"),
+    "promotion forgets": ("registry.py", 'current.version if current else "")', '"")'),
+    "validation open": ("validate.py", "if failed:", "if False:"),
+    "unregistered card": ("card.py", '{card["run_id"]}', "{card}"[:0]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_mutation_turns_the_project_s_tests_red(bake, mutation):
+    name, old, new = MUTATIONS[mutation]
+    project: Project = bake().borrow_environment()
+    path = project.path / "src" / "ride_duration" / name
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1, f"{name} no longer has {old!r}: bring this table up to date"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    # The notebook's test is the slowest and finds the least.
+    done = project.run(".venv/bin/python", "-m", "pytest", "-q", "-x", "--deselect", "tests/code/test_notebook.py")
+    assert done.returncode == 1, f"nothing noticed: {mutation}\n{done.stdout[-2000:]}"
+    assert "failed" in done.stdout or "error" in done.stdout
+    shutil.rmtree(project.path)
