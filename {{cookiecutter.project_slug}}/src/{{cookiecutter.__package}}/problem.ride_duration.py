@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NaiveDatetime, WithJsonSchema
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -17,7 +17,14 @@ UNIT = "minutes"
 TIME = "lpep_pickup_datetime"
 METRIC = "rmse"
 
-Zone = Annotated[int, Field(ge=1, le=265, description="Taxi zone, 1 to 265")]
+
+def whole(value: Any) -> Any:
+    """74.0 as 74: JSON has one kind of number, and clients that hold zones as floats mean the same zone."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Zone = Annotated[int, Field(ge=1, le=265, description="Taxi zone, 1 to 265"), BeforeValidator(whole)]
+LocalTime = Annotated[NaiveDatetime, WithJsonSchema({"type": "string", "format": "date-time-local"})]
 
 
 class Record(BaseModel):
@@ -28,11 +35,10 @@ class Record(BaseModel):
     PULocationID: Annotated[Zone, Field(title="Pick-up zone")]
     DOLocationID: Annotated[Zone, Field(title="Drop-off zone")]
     trip_distance: float = Field(title="Distance", ge=0, le=200, description="Miles")
-    lpep_pickup_datetime: NaiveDatetime | None = Field(
+    lpep_pickup_datetime: LocalTime | None = Field(
         None,
         title="Pick-up time",
         description="Local time in New York, without an offset. Left out, it means a Wednesday at noon.",
-        json_schema_extra={"format": "date-time-local"},
     )
 
 

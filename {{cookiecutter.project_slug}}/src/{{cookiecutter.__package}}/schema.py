@@ -40,8 +40,10 @@ class Field:
 
 def _field(name: str) -> Field:
     info = Record.model_fields[name]
-    kinds = typing.get_args(info.annotation) if isinstance(info.annotation, types.UnionType) else [info.annotation]
+    union = typing.get_origin(info.annotation) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(info.annotation) if union else [info.annotation]
     kind: Any = next(kind for kind in kinds if kind is not types.NoneType)
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     bounds = info.metadata
     least = next((bound.ge for bound in bounds if isinstance(bound, annotated_types.Ge)), None)
     most = next((bound.le for bound in bounds if isinstance(bound, annotated_types.Le)), None)

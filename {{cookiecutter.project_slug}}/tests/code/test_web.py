@@ -27,6 +27,12 @@ def test_one_record_gets_one_answer(client, predictor):
     assert answer["model_version"] == predictor.card["model_version"]
 
 
+def test_a_whole_number_may_be_written_with_a_point(client):
+    body = json.dumps({**problem.EXAMPLE, "PULocationID": 74.0})
+    assert '"PULocationID": 74.0' in body
+    assert client.post("/predict", data=body, content_type="application/json").status_code == 200
+
+
 def test_a_list_gets_a_list_in_the_same_order(client):
     records = [{**problem.EXAMPLE, "trip_distance": miles} for miles in (0.5, 20, 3)]
     answers = client.post("/predict", json=records).json
@@ -41,6 +47,7 @@ def test_a_list_gets_a_list_in_the_same_order(client):
     [
         ({"PULocationID": "74"}, "PULocationID"),
         ({"PULocationID": 0}, "PULocationID"),
+        ({"PULocationID": 74.5}, "PULocationID"),
         ({"DOLocationID": 266}, "DOLocationID"),
         ({"DOLocationID": True}, "DOLocationID"),
         ({"trip_distance": -0.1}, "trip_distance"),
