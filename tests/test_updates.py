@@ -48,7 +48,7 @@ def project(template, tmp_path):
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     folder = tmp_path / "ride-duration"
     git(folder, "init", "-q", "-b", "main")
-    edit(folder / "params.toml", "n_estimators = 200", "n_estimators = 90")
+    edit(folder / "params.toml", "n_estimators = 80", "n_estimators = 90")
     edit(folder / "README.md", "## HTTP\n", "Ask Zoë before you deploy.\n\n## HTTP\n")
     edit(folder / "src/ride_duration/problem.py", 'TITLE = "How long', 'TITLE = "Owner asks: how long')
     git(folder, "add", "-A")
@@ -107,7 +107,7 @@ def test_a_level_is_climbed_with_one_command(template, project):
 
 
 def test_a_conflict_is_plain_to_see(template, project):
-    release(template, "params.toml", "n_estimators = 200", "n_estimators = 400")
+    release(template, "params.toml", "n_estimators = 80", "n_estimators = 400")
     cruft(project, "update", "-y")
     text = (project / "params.toml").read_text()
     assert "n_estimators = 90" in text
