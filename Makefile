@@ -51,8 +51,8 @@ test-all: environment  ## and the slow runs: image, mutations, hostile requests
 	@$(RUN) -m pytest -n 2 $(ARGS)
 
 lint: .venv/.dev  ## check the style of hooks, scripts, benchmarks and tests
-	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests
-	@$(RUN) -m ruff format --check scripts tests
+	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests benchmarks
+	@$(RUN) -m ruff format --check scripts tests benchmarks
 
 relock: .venv/.dev  ## resolve every project's packages anew and renew the hashes
 	@$(RUN) scripts/relock.py

@@ -5,6 +5,7 @@ Writes `docs/benchmarks.md` and `docs/serve.png`.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -107,15 +108,17 @@ def measure(command, cwd, path, body, script, seconds, port):
                     sys.exit(f"{command} did not answer")
                 time.sleep(0.02)
         first = time.monotonic() - started
-        load = ["wrk", "-t1", "-c8", f"-d{seconds}s", "-s", script, url]
+        load = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", script, url]
         subprocess.run([*load[:3], "-d2s", *load[4:]], capture_output=True, check=True)
         done = subprocess.run(load, capture_output=True, text=True, check=True).stdout
         if "Non-2xx" in done:
             sys.exit(f"{command}: {done}")
         return float(re.search(r"Requests/sec:\s+([\d.]+)", done)[1]), first, memory(server.pid)
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait()
+        time.sleep(3)  # workers close the port after their parent has gone
 
 
 def installed(names):
@@ -218,7 +221,7 @@ def write(medians, sizes, given):
     text = f"""# Benchmarks
 
 Ratios count; absolute figures belong to the machine ({os.cpu_count()} cores, Python {platform.python_version()}), which
-also ran the load. `benchmarks/serve.py`: one record a request, 2 workers, 8 connections, `wrk` for {given.seconds} s,
+also ran the load. `benchmarks/serve.py`: one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s,
 median of {given.rounds} rounds in turn, the default bake's model; ours comes from a folder, as in the image.
 
 | service | requests/s | ours / theirs | s to first prediction | theirs / ours | resident MB |

@@ -54,7 +54,7 @@ def bodies(count):
         elif kind == 2:
             body = body * rng.randrange(2, 30)
         elif kind == 3:
-            record = {name: "@" for name in json.loads(GOOD)}
+            record = dict.fromkeys(json.loads(GOOD), "@")
             text = json.dumps(record)
             while '"@"' in text:
                 text = text.replace('"@"', rng.choice([*VALUES, "74", "2.6"]), 1)
