@@ -29,7 +29,11 @@ class Project:
         """Every file's path inside the project, apart from what its commands made."""
         made = {".venv", "model", "mlartifacts", "reports", ".cache", "data", "build"}
         found = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
-        return sorted(path.as_posix() for path in found if path.parts[0] not in made and "_cache" not in str(path))
+        return sorted(
+            path.as_posix()
+            for path in found
+            if path.parts[0] not in made and "pycache" not in str(path) and "_cache" not in str(path)
+        )
 
     def text(self, name):
         """A file's content."""

@@ -78,9 +78,7 @@ def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, ba
     assert "Healthcheck" in about
     container = sh(*BUILDAH, "from", "localhost/ride-duration")
     root = sh(*BUILDAH, "mount", container)
-    present = sh(
-        "ls", *[str(path) for path in pathlib.Path(root).glob("app/.venv/lib/python3*/site-packages")]
-    )
+    present = sh("ls", *[str(path) for path in pathlib.Path(root).glob("app/.venv/lib/python3*/site-packages")])
     assert "onnxruntime" in present
     assert "mlflow" not in present
     port = free_port()
