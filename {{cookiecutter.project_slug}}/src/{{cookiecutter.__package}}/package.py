@@ -64,15 +64,13 @@ def write(package: Package, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        partial.chmod(0o755)
-        (partial / "model.onnx").write_bytes(package.graph)
-        (partial / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        new = partial / "new"
+        new.mkdir()
+        (new / "model.onnx").write_bytes(package.graph)
+        (new / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.
             folder.rename(partial / "old")
-        partial.joinpath("new").mkdir()
-        for name in ("model.onnx", "model.json"):
-            (partial / name).rename(partial / "new" / name)
-        (partial / "new").rename(folder)
+        new.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
