@@ -155,13 +155,13 @@ def main():
             [PYTHON, "-c", PREPARE, str(folder / "model.joblib")], cwd=PROJECT, env=environment(), check=True
         )
         model = folder / "model"
-        copy = [PYTHON, "-m", "ride_duration.source", str(model)]
+        copy = [PYTHON, "-m", "ride_duration", "source", str(model)]
         subprocess.run(copy, cwd=PROJECT, env=environment(), check=True, stdout=subprocess.DEVNULL)
         frame = {"dataframe_records": [RECORD]}
         gunicorn = [PYTHON, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py"), "--bind", "127.0.0.1:9701"]
         services = {
             "this service": (
-                ["env", f"MODEL_URI={model}", PYTHON, "-m", "ride_duration.web", "--port", "9701"],
+                ["env", f"MODEL_URI={model}", PYTHON, "-m", "ride_duration", "web", "--port", "9701"],
                 PROJECT,
                 "/predict",
                 RECORD,

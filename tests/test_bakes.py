@@ -135,7 +135,7 @@ class TestEveryCombination:
                 checks.append(["hadolint", name])
             for pattern, schema in SCHEMAS.items():
                 if re.fullmatch(pattern, name):
-                    checks.append(["check-jsonschema", "--builtin-schema", schema, name])
+                    checks.append(["check-jsonschema", *schema, name])
         if (project.path / ".github").exists():
             checks.append(["zizmor", "--offline", "--quiet", "--persona", "pedantic", ".github"])
             lint_workflows(project.path)
@@ -146,9 +146,10 @@ class TestEveryCombination:
 
 
 SCHEMAS = {
-    r"\.github/workflows/.*": "vendor.github-workflows",
-    r"\.github/dependabot\.yml": "vendor.dependabot",
-    r"compose\.yaml": "vendor.compose-spec",
+    r"\.github/workflows/.*": ["--builtin-schema", "vendor.github-workflows"],
+    r"\.github/dependabot\.yml": ["--builtin-schema", "vendor.dependabot"],
+    r"compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
+    r"\.devcontainer/devcontainer\.json": ["--schemafile", str(ROOT / "tests" / "devcontainer.schema.json")],
 }
 
 

@@ -65,7 +65,7 @@ def base(tmp_path_factory):
 def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, base, tmp_path):
     project = bake(maturity_level="1").borrow_environment()
     assert project.make("train").returncode == 0
-    assert project.run(".venv/bin/python", "-m", "ride_duration.source", "build/model").returncode == 0
+    assert project.run(".venv/bin/python", "-m", "ride_duration", "source", "build/model").returncode == 0
     # The machine's own way to packages, for pip inside the build: its certificates and its settings.
     settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
     mounts = ["--volume=/etc/ssl/certs:/etc/ssl/certs:ro"]
@@ -88,7 +88,7 @@ def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, ba
         f"mknod -m 666 {root}/dev/null c 1 3 && mknod -m 666 {root}/dev/urandom c 1 9 && mkdir -m 1777 {root}/dev/shm && "
         f"exec chroot --userspec=10001:10001 {root} /usr/bin/env -i HOME=/ PATH=/app/.venv/bin:/usr/bin:/bin "
         "PYTHONPATH=/app/src PYTHONDONTWRITEBYTECODE=1 MODEL_URI=/app/model sh -c "
-        f"'cd /app && ! touch /app/x 2>/dev/null && exec python -m ride_duration.web --host 127.0.0.1 --port {port}'"
+        f"'cd /app && ! touch /app/x 2>/dev/null && exec python -m ride_duration web --host 127.0.0.1 --port {port}'"
     )
     server = subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -16,7 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from . import cli, download, params, problem, schema
+from . import download, params, problem, schema
 from .cli import UserError
 from .problem import Columns
 
@@ -171,7 +171,3 @@ def main() -> None:
     for line in describe(clean(path.name, read(path))):
         print(line)
     print(f"train on it: make train DATA={path.relative_to(params.ROOT)}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlflow
 
-from . import card, cli, data, gate, params, registry, source, tracking, train, validate
+from . import card, data, gate, params, registry, source, tracking, train, validate
 from .package import ModelError
 from .predictor import Predictor
 
@@ -81,7 +81,3 @@ def main() -> None:
     champion = registry.champion()
     if champion and str(champion.version) != version:
         print(f"it serves once it is promoted: make promote VERSION={version}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

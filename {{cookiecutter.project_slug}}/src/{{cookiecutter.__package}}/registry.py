@@ -9,7 +9,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from . import cli, tracking
+from . import tracking
 from .cli import UserError
 
 CHAMPION = "champion"
@@ -181,7 +181,3 @@ def main() -> None:
         print("\n".join(f"{name:18} {value}" for name, value in trace(given.version).items()))
     else:
         print(promote(given.version) if given.action == "promote" else archive(given.version))
-
-
-if __name__ == "__main__":
-    cli.run(main)

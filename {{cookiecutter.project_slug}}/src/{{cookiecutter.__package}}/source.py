@@ -10,7 +10,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from . import cli, package, params
+from . import package, params
+from .cli import UserError
 from .package import ModelError, Package
 from .params import ROOT
 
@@ -60,8 +61,8 @@ def _download(uri: str) -> Package:
         raise ModelError(
             f"no tracking store at {database}: run `make pipeline` first, or set MODEL_URI to a model folder"
         )
-    client = tracking.connect()
     try:
+        client = tracking.connect()
         version = ""
         if uri.startswith("models:/"):
             name, _, alias = uri.removeprefix("models:/").partition("@")
@@ -71,7 +72,7 @@ def _download(uri: str) -> Package:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
             found = package.read(folder / "data" / "model")
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except (mlflow.exceptions.MlflowException, UserError, OSError) as error:
         raise ModelError(f"{uri} cannot be fetched: {str(error).strip().splitlines()[0][:200]}") from None
     return replace(found, card={**found.card, "model_version": str(version)}) if version else found
 
@@ -84,7 +85,3 @@ def main() -> None:
     model = fetch()
     package.write(model, output)
     print(json.dumps({"model_version": model.version, "run_id": model.card["run_id"], "folder": str(output)}))
-
-
-if __name__ == "__main__":
-    cli.run(main)

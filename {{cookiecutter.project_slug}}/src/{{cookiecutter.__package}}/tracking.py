@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before MLflow is imported: nobody asked for usage reports to leave the machine, nor for a bar per downloaded file.
@@ -21,6 +23,7 @@ import pandas as pd
 import sqlalchemy.exc
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from . import params, problem
 from .cli import UserError
@@ -34,13 +37,32 @@ SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
 
 
 def connect() -> mlflow.MlflowClient:
-    """Point MLflow at the tracking store; an SQLite file that does not exist yet is made."""
+    """Point MLflow at the tracking store; an SQLite file that does not exist yet is made.
+
+    Raises:
+        UserError: the store cannot be opened or made.
+    """
+    # What goes wrong is said once, by `errors`; MLflow would log it with its traceback as well.
     for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
     mlflow.set_tracking_uri(uri())
     mlflow.set_registry_uri(uri())
-    return mlflow.MlflowClient()
+    with errors():
+        database = Path(uri().removeprefix("sqlite:///"))
+        if uri().startswith("sqlite:///") and not database.exists():
+            _create(database)
+        return mlflow.MlflowClient()
+
+
+def _create(database: Path) -> None:
+    """A whole SQLite store or none: MLflow cannot open one whose creation was cut short."""
+    with tempfile.TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as scratch:
+        made = Path(scratch) / database.name
+        store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", (ROOT / "mlartifacts").as_uri())  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        if not database.exists():  # else somebody was quicker
+            made.replace(database)
 
 
 def uri() -> str:

@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from . import cli, data, export, package, params, plots, problem, tracking
+from . import data, export, package, params, plots, problem, tracking
 from .cli import UserError
 from .data import Dataset
 from .predictor import Predictor
@@ -159,7 +159,3 @@ def main() -> None:
     print("\n".join(data.describe(dataset)))
     trained = train(dataset, settings, given.output)
     print(f"run {trained.run_id} in experiment {tracking.experiment_name()} (look at it: make ui)")
-
-
-if __name__ == "__main__":
-    cli.run(main)

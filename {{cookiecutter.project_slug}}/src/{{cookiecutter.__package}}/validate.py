@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import cli, data, params
+from . import data, params
 from .cli import UserError
 from .data import Dataset
 
@@ -91,7 +91,3 @@ def main() -> None:
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make validate DATA=...)")
     settings = params.load()
     print(require(data.load(settings.data, parser.parse_args().data), settings.validation))
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -15,7 +15,7 @@ from flask import Flask, Response, render_template, request
 from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from . import cli, openapi, params, problem, schema, service, source
+from . import openapi, params, problem, schema, service, source
 from .cli import UserError
 from .package import ModelError
 from .predictor import Predicts
@@ -167,7 +167,3 @@ def main() -> None:
     # gunicorn takes this process over: what fetching needed is gone from memory.
     command = [sys.executable, "-m", "gunicorn", "--config", str(params.ROOT / "gunicorn.conf.py")]
     os.execv(sys.executable, [*command, "--bind", f"{given.host}:{given.port}", f"{__package__}.web:app()"])
-
-
-if __name__ == "__main__":
-    cli.run(main)

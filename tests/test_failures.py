@@ -1,0 +1,106 @@
+"""A bad day, for real: a full disk, a read-only folder, Ctrl-C, a damaged model. One line, no half-written output."""
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import NAMED, SHARED
+from test_projects import free_port
+
+ISOLATED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+needs_mounts = pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*ISOLATED, "mount -t tmpfs tmpfs /mnt"]).returncode != 0,
+    reason="needs a kernel that lets a test mount a file system of its own (unshare --map-root-user --mount)",
+)
+
+
+def only_line(done):
+    """The one line that a failed command says, apart from make's own."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def project(bake):
+    return bake(**NAMED, maturity_level="1").borrow_environment()
+
+
+@needs_mounts
+@pytest.mark.parametrize("kilobytes", [1_000, 1_600, 2_300])
+def test_training_on_a_full_disk_says_so_and_leaves_no_model(project, kilobytes):
+    """The disk is full while the store is made, or once the run is being logged."""
+    script = (
+        f"mount -t tmpfs -o size={kilobytes}k tmpfs /mnt && cp -a . /mnt/ && cd /mnt && make --no-print-directory train;"
+        "code=$?; test -e /mnt/model && echo a model was left; exit $code"
+    )
+    done = project.run(*ISOLATED, script, PYTHONPATH="/mnt/src")
+    line = only_line(done)
+    assert "space" in line or "full" in line
+    assert "a model was left" not in done.stdout
+
+
+@needs_mounts
+def test_training_in_a_read_only_folder_says_so(project):
+    script = "mount --bind $0 $0 && mount -o remount,bind,ro $0 && cd $0 && make --no-print-directory train"
+    assert "read-only" in only_line(project.run(*ISOLATED, script, str(project.path)))
+
+
+@pytest.mark.parametrize("after", ["", "rows to train on", "packaged as ONNX"])
+def test_ctrl_c_while_training_is_one_line_and_leaves_no_model(project, after):
+    """While modules are imported, while the estimator is fitted, and while the run is logged."""
+    environment = {**os.environ, "PYTHONPATH": str(project.path / "src"), "PYTHONUNBUFFERED": "1"}
+    command = [str(SHARED / ".venv" / "bin" / "python"), "-m", "night_bus", "train"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Whoever runs the tests in the background has made them deaf to Ctrl-C.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=project.path, env=environment, preexec_fn=listen, **pipes)
+    if after:
+        next(line for line in process.stdout if after in line)
+    else:
+        time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == "error: stopped by Ctrl-C; nothing half-written was left behind\n"
+    assert [path.name for path in project.path.iterdir() if "model" in path.name] == []
+
+
+def cut_the_graph(model):
+    (model / "model.onnx").write_bytes((model / "model.onnx").read_bytes()[:1000])
+
+
+def make_the_card_foreign(model):
+    card = (model / "model.json").read_text(encoding="utf-8")
+    (model / "model.json").write_text(card.replace('"trip_distance",', '"tenure",', 1), encoding="utf-8")
+
+
+def lose_the_graph(model):
+    (model / "model.onnx").unlink()
+
+
+def make_it_newer(model):
+    card = (model / "model.json").read_text(encoding="utf-8")
+    (model / "model.json").write_text(card.replace('"format": 1', '"format": 2'), encoding="utf-8")
+
+
+def test_a_model_that_cannot_be_served_is_refused_in_one_line(project):
+    assert project.make("train").returncode == 0
+    shutil.copytree(project.path / "model", project.path / "sound")
+    for damage, said in [
+        (cut_the_graph, "damaged"),
+        (lose_the_graph, "damaged"),
+        (make_the_card_foreign, "tenure"),
+        (make_it_newer, "newer version"),
+    ]:
+        shutil.rmtree(project.path / "model")
+        shutil.copytree(project.path / "sound", project.path / "model")
+        damage(project.path / "model")
+        assert said in only_line(project.make("serve", f"PORT={free_port()}"))
