@@ -1,0 +1,74 @@
+"""What takes a machine's time: the demo as the README tells it, every Python the project supports, real trips."""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+from conftest import NAMED, ROOT
+from test_projects import Service, free_port, post
+
+pytestmark = pytest.mark.slow
+TRIPS = os.environ.get("TRIPS", "")
+
+
+def python(version):
+    """A Python of that version, on PATH or among pyenv's; None where there is none."""
+    places = [shutil.which(f"python{version}"), *pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    for place in filter(None, places):
+        if subprocess.run([place, "-c", "import venv"], capture_output=True).returncode == 0:
+            return str(place)
+    return None
+
+
+def test_the_demo_prints_a_prediction_and_stops_the_service():
+    port = free_port()
+    command = ["make", "--no-print-directory", "demo", f"PORT={port}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (answer,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"duration"')]
+    assert 1 < answer["duration"] < 60
+    with pytest.raises(OSError, match="refused"):
+        post(port, {})
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_a_project_installs_and_passes_its_tests_on_a_later_python(bake, version):
+    found = python(version)
+    if found is None:
+        pytest.skip(f"needs Python {version} on PATH")
+    project = bake(**NAMED)
+    for target in ("setup", "lint", "test"):
+        done = project.make(target, f"PYTHON={found}", timeout=600)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"python{version}" in next(project.path.glob(".venv/lib/*")).name
+
+
+@pytest.mark.skipif(
+    not TRIPS, reason="needs real trips: set TRIPS to a Parquet file of the Taxi and Limousine Commission"
+)
+def test_real_trips_over_http_give_the_logged_metric(bake):
+    """Every validation row posted by itself, and all of them as lists, give the run's rmse to four digits."""
+    project = bake(**NAMED, maturity_level="1").borrow_environment()
+    done = project.make("train", f"DATA={TRIPS}")
+    assert done.returncode == 0, done.stderr
+    logged = json.loads(project.text("model/model.json"))["metrics"]["rmse"]
+    assert logged <= 4.8
+    code = (
+        "import json, sys; from night_bus import data, params; p = params.load();"
+        f"_, v = data.split(data.load(p.data, {TRIPS!r}), p.data.validation_share);"
+        "rows = [dict(zip(v.columns, row)) for row in zip(*(c.astype(str).tolist() if c.dtype.kind == 'M' else c.tolist()"
+        " for c in v.columns.values()))]; json.dump([rows, v.target.tolist()], sys.stdout)"
+    )
+    rows, actual = json.loads(project.run(".venv/bin/python", "-c", code).stdout)
+    with Service(project) as service:
+        singly = [post(service.port, row)["duration"] for row in rows]
+        lists = [post(service.port, rows[start : start + 500]) for start in range(0, len(rows), 500)]
+    together = [answer["duration"] for answers in lists for answer in answers]
+    assert singly == together
+    rmse = math.sqrt(sum((a - b) ** 2 for a, b in zip(actual, singly, strict=True)) / len(actual))
+    print(f"{len(rows)} rows: rmse {rmse:.6f} over HTTP, {logged:.6f} logged")
+    assert round(rmse, 4) == round(logged, 4)
