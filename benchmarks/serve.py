@@ -1,7 +1,6 @@
 """Measure the generated service against its peers in one run, on one machine, with one model.
 
 Needs `wrk` (a Debian package) and the bake of `make environment`; FastAPI and uvicorn come with its training packages.
-Writes `docs/benchmarks.md` and `docs/serve.png`.
 """
 
 import argparse
@@ -9,7 +8,6 @@ import contextlib
 import json
 import os
 import pathlib
-import platform
 import re
 import signal
 import statistics
@@ -19,9 +17,9 @@ import tempfile
 import time
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROJECT = ROOT / "build" / "a space" / "ride-duration"
-PYTHON = str(PROJECT / ".venv" / "bin" / "python")
+from report import PROJECT, PYTHON, ROOT, environment, machine, plot, section
+
+PORT = "9701"
 RECORD = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6, "lpep_pickup_datetime": "2024-01-10T08:30:00"}
 BARE = """
 from flask import Flask
@@ -59,18 +57,6 @@ joblib.dump(estimator, sys.argv[1])
 """
 
 
-def environment():
-    """This process's environment for a service with two workers."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "MLFLOW_", "PYTHON"))}
-    # MLflow starts its server by name.
-    clean["PATH"] = f"{PROJECT}/.venv/bin:{clean['PATH']}"
-    return clean | {
-        "PYTHONPATH": "src",
-        "WEB_CONCURRENCY": "2",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{PROJECT}/mlflow.db",
-    }
-
-
 def memory(pid):
     """Resident megabytes of a process and its children."""
     pages, children = 0, [pid]
@@ -90,7 +76,7 @@ def measure(command, cwd, path, body, script, seconds, port):
     server = subprocess.Popen(
         command,
         cwd=cwd,
-        env=environment(),
+        env=environment(WEB_CONCURRENCY="2"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -135,94 +121,81 @@ def installed(names):
     return float(subprocess.run([PYTHON, "-c", code, *names], capture_output=True, text=True, check=True).stdout)
 
 
+def prepare(folder):
+    """Train and register the model, and put the peers' programs and models into `folder`."""
+    pipeline = ["make", "-s", "pipeline", f"PIPENV={ROOT}/.pipenv/bin/pipenv"]
+    subprocess.run(pipeline, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    estimator = str(folder / "model.joblib")
+    (folder / "bare.py").write_text(BARE)
+    (folder / "fast.py").write_text(ESTIMATOR.format(path=estimator))
+    options = {"cwd": PROJECT, "env": environment(), "check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run([PYTHON, "-c", PREPARE, estimator], **options)
+    subprocess.run([PYTHON, "-m", "ride_duration", "source", str(folder / "model")], **options)
+
+
+def services(folder):
+    """Name of a service -> command, working folder, path and body of a request."""
+    gunicorn = [PYTHON, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py"), "--bind", f"127.0.0.1:{PORT}"]
+    ours = ["env", f"MODEL_URI={folder / 'model'}", PYTHON, "-m", "ride_duration", "web", "--port", PORT]
+    uvicorn = [PYTHON, "-m", "uvicorn", "fast:app", "--workers", "2", "--port", PORT, "--log-level", "error"]
+    mlflow = [PYTHON, "-m", "mlflow", "models", "serve", "-m", "models:/ride-duration@champion"]
+    return {
+        "this service": (ours, PROJECT, "/predict", RECORD),
+        "bare Flask, a constant": ([*gunicorn, "bare:app"], folder, "/predict", RECORD),
+        "FastAPI + uvicorn, estimator": (uvicorn, folder, "/predict", RECORD),
+        "mlflow models serve": (
+            [*mlflow, "--env-manager", "local", "-p", PORT, "-w", "2"],
+            PROJECT,
+            "/invocations",
+            {"dataframe_records": [RECORD]},
+        ),
+    }
+
+
+def lua(folder, body):
+    """What wrk sends, as the script that it reads."""
+    script = folder / "post.lua"
+    headers = "wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\n"
+    script.write_text(f"{headers}wrk.body={json.dumps(json.dumps(body))}\n")
+    return str(script)
+
+
 def main():
-    """Measure each service three times in turn and write the medians."""
+    """Measure each service in turn, a few times over, and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    subprocess.run(
-        ["make", "-s", "pipeline", f"PIPENV={ROOT}/.pipenv/bin/pipenv"],
-        cwd=PROJECT,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        (folder / "bare.py").write_text(BARE)
-        (folder / "fast.py").write_text(ESTIMATOR.format(path=str(folder / "model.joblib")))
-        subprocess.run(
-            [PYTHON, "-c", PREPARE, str(folder / "model.joblib")], cwd=PROJECT, env=environment(), check=True
-        )
-        model = folder / "model"
-        copy = [PYTHON, "-m", "ride_duration", "source", str(model)]
-        subprocess.run(copy, cwd=PROJECT, env=environment(), check=True, stdout=subprocess.DEVNULL)
-        frame = {"dataframe_records": [RECORD]}
-        gunicorn = [PYTHON, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py"), "--bind", "127.0.0.1:9701"]
-        services = {
-            "this service": (
-                ["env", f"MODEL_URI={model}", PYTHON, "-m", "ride_duration", "web", "--port", "9701"],
-                PROJECT,
-                "/predict",
-                RECORD,
-            ),
-            "bare Flask, a constant": ([*gunicorn, "bare:app"], folder, "/predict", RECORD),
-            "FastAPI + uvicorn, estimator": (
-                [PYTHON, "-m", "uvicorn", "fast:app", "--workers", "2", "--port", "9701", "--log-level", "error"],
-                folder,
-                "/predict",
-                RECORD,
-            ),
-            "mlflow models serve": (
-                [
-                    PYTHON,
-                    "-m",
-                    "mlflow",
-                    "models",
-                    "serve",
-                    "-m",
-                    "models:/ride-duration@champion",
-                    "--env-manager",
-                    "local",
-                    "-p",
-                    "9701",
-                    "-w",
-                    "2",
-                ],
-                PROJECT,
-                "/invocations",
-                frame,
-            ),
-        }
-        results = {name: [] for name in services}
+        prepare(folder)
+        contest = services(folder)
+        results = {name: [] for name in contest}
         for _ in range(given.rounds):
-            for name, (command, cwd, path, body) in services.items():
-                script = folder / "post.lua"
-                script.write_text(
-                    f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body={json.dumps(json.dumps(body))}\n"
-                )
-                results[name].append(measure(command, cwd, path, body, str(script), given.seconds, 9701))
-                print(name, [round(figure, 2) for figure in results[name][-1]], flush=True)
+            for name, (command, cwd, path, body) in contest.items():
+                figures = measure(command, cwd, path, body, lua(folder, body), given.seconds, PORT)
+                results[name].append(figures)
+                print(name, [round(figure, 2) for figure in figures], flush=True)
     medians = {
         name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in results.items()
     }
+    write(medians, given)
+
+
+def write(medians, given):
+    """Write the table and the plot."""
     lock = json.loads((PROJECT / "Pipfile.lock").read_text())
     sizes = installed(lock["default"]), installed({**lock["default"], **lock["train"]})
-    write(medians, sizes, given)
-
-
-def write(medians, sizes, given):
-    """Write the table and the plot."""
     mine = medians["this service"]
     rows = "\n".join(
         f"| {name} | {rate:,.0f} | {mine[0] / rate:.2f} | {first:.1f} | {first / mine[1]:.1f} | {resident:,.0f} |"
         for name, (rate, first, resident) in medians.items()
     )
-    text = f"""# Benchmarks
-
-Ratios count; absolute figures belong to the machine ({os.cpu_count()} cores, Python {platform.python_version()}), which
-also ran the load. `benchmarks/serve.py`: one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s,
-median of {given.rounds} rounds in turn, the default bake's model; ours comes from a folder, as in the image.
+    plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests a second")
+    section(
+        "Serving",
+        f"""`benchmarks/serve.py` ({machine()}): one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s, median of
+{given.rounds} rounds in turn, the default bake's model; ours comes from a folder, as in the image.
 
 | service | requests/s | ours / theirs | s to first prediction | theirs / ours | resident MB |
 |---|---|---|---|---|---|
@@ -231,17 +204,8 @@ median of {given.rounds} rounds in turn, the default bake's model; ours comes fr
 ![Requests a second](serve.png)
 
 Installed size of what serving needs: {sizes[0]:,.0f} MB; with MLflow, scikit-learn and the other packages that train:
-{sizes[1]:,.0f} MB ({sizes[1] / sizes[0]:.1f} times as much).
-"""
-    (ROOT / "docs" / "benchmarks.md").write_text(text, encoding="utf-8")
-    plot = (
-        "import json, sys; from matplotlib.figure import Figure; d = json.loads(sys.argv[1]);"
-        "f = Figure(figsize=(7, 2.6), layout='constrained'); a = f.subplots(); a.barh(list(d)[::-1], list(d.values())[::-1]);"
-        "a.set_xlabel('requests a second'); f.savefig(sys.argv[2], dpi=100)"
+{sizes[1]:,.0f} MB ({sizes[1] / sizes[0]:.1f} times as much).""",
     )
-    rates = json.dumps({name: figures[0] for name, figures in medians.items()})
-    subprocess.run([PYTHON, "-c", plot, rates, str(ROOT / "docs" / "serve.png")], check=True)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import socket
 import sys
-import uuid
 from typing import Any
 
 from flask import Flask, Response, render_template, request
@@ -49,11 +49,10 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
         if len(records) > limits.max_records:
             return _problem(413, "too many records", f"{len(records)} records; at most {limits.max_records} at once")
         answers = predictor.predict(schema.columns(records))
-        names = list(answers)
-        rows = [
-            {**dict(zip(names, row, strict=True)), "prediction_id": uuid.uuid4().hex}
-            for row in zip(*(values.tolist() for values in answers.values()), strict=True)
-        ]
+        ids = [secrets.token_hex(16) for _ in records]
+        names = (*answers, "prediction_id")
+        columns = (*(values.tolist() for values in answers.values()), ids)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         return _json(rows if many else rows[0])
 
     @app.get("/ping")

@@ -1,0 +1,56 @@
+"""What the benchmarks share: the bake they measure, their sections of `docs/benchmarks.md`, and their plots."""
+
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+PROJECT = ROOT / "build" / "a space" / "ride-duration"
+PYTHON = str(PROJECT / ".venv" / "bin" / "python")
+PLOT = """
+import json, sys
+from matplotlib.figure import Figure
+names, values = zip(*reversed(json.loads(sys.argv[1]).items()))
+figure = Figure(figsize=(7, 0.6 + 0.5 * len(names)), layout="constrained")
+axes = figure.subplots()
+axes.barh(names, values)
+axes.set_xlabel(sys.argv[2])
+figure.savefig(sys.argv[3], dpi=100)
+"""
+
+
+def machine():
+    """What the figures were measured on."""
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def environment(project=PROJECT, **more):
+    """This process's environment for a command of a bake, without what steers this process itself."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "MLFLOW_", "PYTHON"))}
+    # MLflow starts its server by name.
+    clean["PATH"] = f"{PROJECT}/.venv/bin:{clean['PATH']}"
+    return clean | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"} | more
+
+
+def section(title, text):
+    """Put a section into the page, replacing the one with the same title."""
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", page, flags=re.M))
+    parts[title] = text.strip() + "\n"
+    head = (
+        "# Benchmarks\n\nRatios count; absolute figures belong to the machine, which also made the load. Each section "
+        "is written by\nthe script it names.\n"
+    )
+    body = "".join(f"\n## {name}\n\n{content.strip()}\n" for name, content in sorted(parts.items()))
+    PAGE.write_text(head + body, encoding="utf-8")
+    print(text)
+
+
+def plot(name, values, label):
+    """Draw bars into `docs/<name>.png`; the drawing library is the bake's."""
+    command = [PYTHON, "-c", PLOT, json.dumps(values), label, str(ROOT / "docs" / f"{name}.png")]
+    subprocess.run(command, check=True)
