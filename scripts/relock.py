@@ -13,8 +13,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "templates" / "locks"
-DOORS = ("web",)
-CATEGORIES = {name: name for name in (*DOORS, "train", "notebook")} | {"dev-packages": "develop"}
+DOORS = ("web", "batch", "streaming")
+CATEGORIES = {name: name for name in (*DOORS, "train", "notebook", "broker", "spark")} | {"dev-packages": "develop"}
 
 
 def environment(folder):

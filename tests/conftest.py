@@ -1,11 +1,16 @@
 """Bake a project with any answers, and run its own commands in the environment that all bakes share."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
+import time
+import urllib.request
 
 import pytest
 
@@ -27,7 +32,7 @@ class Project:
 
     def files(self):
         """Every file's path inside the project, apart from what its commands made."""
-        made = {".venv", "model", "mlartifacts", "reports", ".cache", "data", "build"}
+        made = {".venv", "model", "mlartifacts", "reports", ".cache", "data", "build", "scored"}
         found = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         return sorted(
             path.as_posix()
@@ -39,16 +44,49 @@ class Project:
         """A file's content."""
         return (self.path / name).read_text(encoding="utf-8")
 
+    def environment(self, **more):
+        """What a command of the project runs in: the shared packages, and nothing that steers this process."""
+        kept = {
+            k: v for k, v in os.environ.items() if not k.startswith(("MODEL_", "MLFLOW_", "PYTEST_", "MAKE", "KAFKA_"))
+        }
+        kept |= {"PYTHONPATH": str(self.path / "src"), "PATH": f"{SHARED}/.venv/bin:{os.environ['PATH']}"}
+        return kept | {"MFLAGS": "", "MAKELEVEL": "0"} | more
+
     def run(self, *command, timeout=300, **environment):
         """Run a command in the project with the shared environment's packages; gives the finished process."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODEL_", "MLFLOW_", "PYTEST_", "MAKE"))}
-        kept |= {"PYTHONPATH": str(self.path / "src"), "PATH": f"{SHARED}/.venv/bin:{os.environ['PATH']}"}
-        kept |= {"MFLAGS": "", "MAKELEVEL": "0"} | environment
-        return subprocess.run(command, cwd=self.path, env=kept, capture_output=True, text=True, timeout=timeout)
+        pipes = {"capture_output": True, "text": True}
+        return subprocess.run(command, cwd=self.path, env=self.environment(**environment), timeout=timeout, **pipes)
 
     def make(self, *words, **options):
         """Run make in the project."""
-        return self.run("make", "--no-print-directory", *words, f"PIPENV={ROOT}/.pipenv/bin/pipenv", **options)
+        return self.run(*self.make_command(*words), **options)
+
+    def make_command(self, *words):
+        """What a person types, and which pipenv it uses."""
+        return ("make", "--no-print-directory", *words, f"PIPENV={ROOT}/.pipenv/bin/pipenv")
+
+    @contextlib.contextmanager
+    def running(self, *words, until, **environment):
+        """Run a make target in the background, for the length of a with block; it is up when `until(process)` says so."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        process = subprocess.Popen(
+            self.make_command(*words), cwd=self.path, env=self.environment(**environment), **pipes
+        )
+        try:
+            for _ in range(600):
+                assert process.poll() is None, f"{words} ended: {process.stdout.read()}"
+                with contextlib.suppress(OSError):
+                    if until(process):
+                        break
+                time.sleep(0.1)
+            else:
+                raise AssertionError(f"{words} did not come up")
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+            process.stdout.close()
 
     def borrow_environment(self):
         """Use the shared packages: its lock names the same ones."""
@@ -69,6 +107,50 @@ def bake(cookies):
     return baked
 
 
+DOORS = CHOICES["deployment"]
+
+
 def ident(answers):
     """A short name for a combination of answers."""
     return "-".join(answers[name] for name in ("problem", "tracking", "deployment", "maturity_level", "ci"))
+
+
+def free_port():
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers_at(url):
+    """Whether something answers there with success."""
+    with urllib.request.urlopen(url, timeout=1) as response:
+        return response.status == 200
+
+
+def listens(port):
+    """Whether something takes connections on a port."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+@contextlib.contextmanager
+def service(project, **environment):
+    """`make serve` in a project, for the length of a with block; gives its port."""
+    port = free_port()
+    up = f"http://127.0.0.1:{port}/readyz"
+    with project.running("serve", f"PORT={port}", until=lambda _: answers_at(up), WEB_CONCURRENCY="1", **environment):
+        yield port
+
+
+@contextlib.contextmanager
+def worker(project, **environment):
+    """`make broker` and `make stream` in a project, for the length of a with block; gives the broker's address."""
+    broker, side = free_port(), free_port()
+    environment["KAFKA_BOOTSTRAP_SERVERS"] = address = f"127.0.0.1:{broker}"
+    up = f"http://127.0.0.1:{side}/readyz"
+    with (
+        project.running("broker", f"PORT={broker}", until=lambda _: listens(broker)),
+        project.running("stream", f"PORT={side}", until=lambda _: answers_at(up), **environment),
+    ):
+        yield address

@@ -12,7 +12,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import COMBINATIONS, NAMED, ROOT, SHARED, ident
+from conftest import COMBINATIONS, DOORS, NAMED, ROOT, ident
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LEVELS = ("0", "1", "2")
@@ -56,8 +56,9 @@ def test_every_optional_path_is_in_the_table(bake):
         assert listed or in_bake in always, f"{path} is optional but not in the table"
 
 
-def test_each_level_has_the_files_of_the_one_below(bake, capsys):
-    projects = [bake(**NAMED, maturity_level=level) for level in LEVELS]
+@pytest.mark.parametrize("door", DOORS)
+def test_each_level_has_the_files_of_the_one_below(bake, capsys, door):
+    projects = [bake(**NAMED, deployment=door, maturity_level=level) for level in LEVELS]
     for lower, higher in itertools.pairwise(projects):
         assert set(lower.files()) <= set(higher.files())
         for name in sorted(set(lower.files()) - {"Pipfile.lock", ".cruft.json"}):
@@ -122,7 +123,8 @@ class TestEveryCombination:
     def test_its_own_linters_and_types_are_clean(self, bake, answers):
         project = bake(**NAMED, **answers)
         if answers["maturity_level"] == "0":
-            shutil.copy(SHARED / "pyproject.toml", project.path / "pyproject.toml")
+            settings = bake(**NAMED, **{**answers, "maturity_level": "1"}).text("pyproject.toml")
+            (project.path / "pyproject.toml").write_text(settings, encoding="utf-8")
         for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
             done = project.run("python", "-m", *command)
             assert done.returncode == 0, done.stdout + done.stderr

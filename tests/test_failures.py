@@ -8,8 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import NAMED, SHARED
-from test_projects import free_port
+from conftest import NAMED, SHARED, free_port
 
 ISOLATED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
 needs_mounts = pytest.mark.skipif(

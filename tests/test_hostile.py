@@ -5,7 +5,8 @@ import json
 import random
 
 import pytest
-from test_projects import Service
+from conftest import ROOT, Project, service
+from cookiecutter.main import cookiecutter
 
 pytestmark = pytest.mark.slow
 GOOD = b'{"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6, "lpep_pickup_datetime": "2024-01-10T08:30:00"}'
@@ -26,17 +27,15 @@ VALUES = [
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    from conftest import ROOT, Project
-    from cookiecutter.main import cookiecutter
-
+def port(tmp_path_factory):
+    """The port of a service with a trained model."""
     folder = tmp_path_factory.mktemp("hostile")
     path = cookiecutter(
         str(ROOT), no_input=True, default_config=True, output_dir=str(folder), extra_context={"maturity_level": "1"}
     )
     project = Project(folder / path.rsplit("/", 1)[-1]).borrow_environment()
     assert project.make("train").returncode == 0
-    with Service(project) as running:
+    with service(project) as running:
         yield running
 
 
@@ -64,9 +63,9 @@ def bodies(count):
         yield bytes(body)
 
 
-def test_ten_thousand_malformed_bodies_get_no_server_error(service):
+def test_ten_thousand_malformed_bodies_get_no_server_error(port):
     seen = {}
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for body in bodies(10_000):
         connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -80,14 +79,14 @@ def test_ten_thousand_malformed_bodies_get_no_server_error(service):
     assert seen[422] > 1_000
 
 
-def test_schemathesis_finds_the_description_true(service):
+def test_schemathesis_finds_the_description_true(port):
     import schemathesis
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
     times = st.datetimes().map(lambda time: time.isoformat())
     schemathesis.openapi.format("date-time-local", times)
-    base = f"http://127.0.0.1:{service.port}"
+    base = f"http://127.0.0.1:{port}"
     schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
 
     for operation in schema.get_all_operations():

@@ -13,8 +13,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import ROOT
-from test_projects import free_port
+from conftest import ROOT, free_port
 
 pytestmark = [
     pytest.mark.slow,

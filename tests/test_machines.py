@@ -8,8 +8,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import NAMED, ROOT
-from test_projects import Service, free_port, post
+from conftest import NAMED, ROOT, free_port, service
+from test_projects import post
 
 pytestmark = pytest.mark.slow
 TRIPS = os.environ.get("TRIPS", "")
@@ -64,9 +64,9 @@ def test_real_trips_over_http_give_the_logged_metric(bake):
         " for c in v.columns.values()))]; json.dump([rows, v.target.tolist()], sys.stdout)"
     )
     rows, actual = json.loads(project.run(".venv/bin/python", "-c", code).stdout)
-    with Service(project) as service:
-        singly = [post(service.port, row)["duration"] for row in rows]
-        lists = [post(service.port, rows[start : start + 500]) for start in range(0, len(rows), 500)]
+    with service(project) as port:
+        singly = [post(port, row)["duration"] for row in rows]
+        lists = [post(port, rows[start : start + 500]) for start in range(0, len(rows), 500)]
     together = [answer["duration"] for answers in lists for answer in answers]
     assert singly == together
     rmse = math.sqrt(sum((a - b) ** 2 for a, b in zip(actual, singly, strict=True)) / len(actual))

@@ -2,24 +2,13 @@
 
 import json
 import math
-import os
 import re
-import signal
-import socket
-import subprocess
-import time
 import urllib.request
 
 import pytest
-from conftest import NAMED
+from conftest import DOORS, NAMED, service, worker
 
 LEVELS = ("0", "1", "2")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def post(port, content):
@@ -30,63 +19,62 @@ def post(port, content):
         return json.load(response)
 
 
-class Service:
-    """`make serve` in a project, for the length of a with block."""
-
-    def __init__(self, project):
-        self.project, self.port = project, free_port()
-
-    def __enter__(self):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "MLFLOW_"))}
-        kept |= {"PYTHONPATH": str(self.project.path / "src"), "WEB_CONCURRENCY": "1"}
-        command = ["make", "--no-print-directory", "serve", f"PORT={self.port}"]
-        self.process = subprocess.Popen(command, cwd=self.project.path, env=kept, start_new_session=True)
-        for _ in range(300):
-            assert self.process.poll() is None, "the service ended"
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1).close()
-                return self
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the service did not start")
-
-    def __exit__(self, *_):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(20)
-
-
 @pytest.mark.parametrize("level", ["1", "2"])
-def test_the_tests_and_linters_of_a_level_pass_in_a_path_with_a_space(bake, level, tmp_path):
-    project = bake(**NAMED, maturity_level=level)
+@pytest.mark.parametrize("door", DOORS)
+def test_the_tests_and_linters_of_a_level_pass_in_a_path_with_a_space(bake, door, level, tmp_path):
+    project = bake(**NAMED, deployment=door, maturity_level=level)
     project.path = project.path.rename(tmp_path / "night bus").resolve()
     project.borrow_environment()
     for target in ("lint", "test"):
-        done = project.make(target)
+        done = project.make(target, timeout=600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+SERVERS = {"serve", "broker", "stream", "watch"}
+ELSEWHERE = {"lint", "test", "spark", "predict", "produce"}
+"""What other tests type, and what needs a server that runs."""
+
+
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_commands_of_the_readme_work_in_their_order(bake, level):
-    """Every line of every `sh` block, but the linters and tests, which have a test of their own."""
-    project = bake(**NAMED, maturity_level=level).borrow_environment()
+@pytest.mark.parametrize("door", DOORS)
+def test_the_commands_of_the_readme_work_in_their_order(bake, door, level):
+    """Every line of every `sh` block, but those that have a test of their own."""
+    project = bake(**NAMED, deployment=door, maturity_level=level).borrow_environment()
     blocks = re.findall(r"```sh\n(.*?)```", project.text("README.md"), flags=re.S)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    ran = 0
-    for line in lines:
-        words = line.split()
-        assert words[0] == "make", line
-        if words[1] in ("lint", "test", "serve", "predict"):
-            continue
-        done = project.make(*words[1:])
-        assert done.returncode == 0, f"{line}: {done.stderr}"
-        ran += 1
-    assert ran >= 3
-    with Service(project) as service:
-        done = project.make("predict", f"PORT={service.port}")
+    lines = [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
+    assert all(words[0] == "make" for words in lines)
+    typed = [words[1:] for words in lines if words[1] not in SERVERS | ELSEWHERE and "ENGINE=spark" not in words]
+    for words in typed:
+        done = project.make(*words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+    assert len(typed) >= 3
+    version = "1" if level == "2" else "run-"
+    if door == "web":
+        assert {words[1] for words in lines} >= {"serve", "predict"}
+        with service(project) as port:
+            done = project.make("predict", f"PORT={port}")
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout.splitlines()[-1])
         assert 1 < answer["duration"] < 60
-        assert answer["model_version"].startswith("1" if level == "2" else "run-")
+        assert answer["model_version"].startswith(version)
+    elif door == "streaming":
+        assert {words[1] for words in lines} >= {"broker", "stream", "watch", "produce"}
+        (produce,) = [words[1:] for words in lines if words[1] == "produce"]
+        with worker(project) as address:
+            done = project.make(*produce, KAFKA_BOOTSTRAP_SERVERS=address)
+            assert done.returncode == 0, done.stderr
+            done = project.make("watch", "COUNT=200", KAFKA_BOOTSTRAP_SERVERS=address)
+        kinds = [line.split()[0] for line in done.stdout.splitlines()]
+        assert (kinds.count("predictions"), kinds.count("dead-letters")) == (180, 20)
+        assert f"model_version {version}" in done.stdout
+    else:
+        code = (
+            "import pyarrow.parquet as p, sys; t = p.ParquetFile(sys.argv[1]).read(); print(len(t), t['duration'][0])"
+        )
+        done = project.run(".venv/bin/python", "-c", code, "scored/files/sample.parquet")
+        rows, duration = done.stdout.split()
+        assert int(rows) == 20_000
+        assert 1 < float(duration) < 60
 
 
 def test_the_served_predictions_have_the_logged_metric(bake):
@@ -106,9 +94,9 @@ def test_the_served_predictions_have_the_logged_metric(bake):
         "print(problem.metrics(v.target, predictor.Predictor(source.fetch()).predict(v.columns))['rmse'])"
     )
     logged = float(project.run(".venv/bin/python", "-c", expected).stdout)
-    with Service(project) as service:
-        singly = [post(service.port, row)["duration"] for row in rows]
-        together = [answer["duration"] for answer in post(service.port, rows)]
+    with service(project) as port:
+        singly = [post(port, row)["duration"] for row in rows]
+        together = [answer["duration"] for answer in post(port, rows)]
     assert singly == together
     rmse = math.sqrt(sum((a - b) ** 2 for a, b in zip(actual, singly, strict=True)) / len(actual))
     assert round(rmse, 4) == round(logged, 4)
@@ -123,12 +111,21 @@ def test_the_served_predictions_have_the_logged_metric(bake):
         (["serve"], "no model"),
         (["predict", "PORT=1"], "start the service"),
         (["image"], "no model"),
+        (["score"], "what is to be scored"),
+        (["score", "INPUT=nothing.parquet", "OUTPUT=x.parquet"], "nothing.parquet: there is no such file"),
+        (["score", "INPUT=README.md", "OUTPUT=x.parquet"], "only .parquet and .csv"),
+        (["about"], "which file?"),
+        (["stream"], "no model"),
+        (["produce"], "start one with `make broker`"),
+        (["watch"], "start one with `make broker`"),
     ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, said):
-    project = bake(**NAMED, maturity_level="1").borrow_environment()
+    doors = {"score": "batch", "about": "batch", "stream": "streaming", "produce": "streaming", "watch": "streaming"}
+    project = bake(**NAMED, deployment=doors.get(words[0], "web"), maturity_level="1").borrow_environment()
     before = project.files()
-    done = project.make(*words)
+    done = project.make(*words, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert line.startswith("error: ")
@@ -137,24 +134,19 @@ def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, sai
     assert not (project.path / "model").exists()
 
 
-def test_make_alone_lists_every_target(bake):
-    project = bake(**NAMED)
+@pytest.mark.parametrize(
+    ("door", "own"),
+    [
+        ("web", {"serve", "predict"}),
+        ("batch", {"score", "about"}),
+        ("streaming", {"stream", "broker", "produce", "watch"}),
+    ],
+)
+def test_make_alone_lists_every_target(bake, door, own):
+    project = bake(**NAMED, deployment=door)
     listed = {line.split()[0]: line for line in project.make().stdout.splitlines()}
-    wanted = [
-        "setup",
-        "data",
-        "train",
-        "pipeline",
-        "serve",
-        "predict",
-        "ui",
-        "test",
-        "lint",
-        "notebook",
-        "image",
-        "clean",
-    ]
-    assert set(wanted) <= set(listed)
+    always = {"setup", "data", "train", "pipeline", "ui", "test", "lint", "notebook", "image", "clean"}
+    assert always | own <= set(listed)
     assert all(len(line) <= 80 for line in listed.values())
 
 
@@ -168,9 +160,8 @@ def test_the_notebook_of_level_0_runs(bake):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_serving_path_imports_no_training_library(bake):
-    project = bake(**NAMED).borrow_environment()
-    code = (
-        "import sys, night_bus.web; print([m for m in ('mlflow', 'pandas', 'sklearn', 'pyarrow') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(("door", "module"), [("web", "web"), ("batch", "scoring"), ("streaming", "stream")])
+def test_the_way_of_a_prediction_imports_no_training_library(bake, door, module):
+    project = bake(**NAMED, deployment=door).borrow_environment()
+    code = f"import sys, night_bus.{module}; print([m for m in ('mlflow', 'pandas', 'sklearn', 'xgboost') if m in sys.modules])"
     assert project.run(".venv/bin/python", "-c", code).stdout.strip() == "[]"

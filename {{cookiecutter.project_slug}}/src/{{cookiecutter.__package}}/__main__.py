@@ -1,7 +1,9 @@
 """Every command's way in, `python -m <package> <command>`: it loads that command's module and nothing else."""
 
 import importlib
+import os
 import pkgutil
+import signal
 import sys
 
 from . import __path__ as folders
@@ -17,7 +19,12 @@ def main() -> int | None:
     """
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     known = name in {module.name for module in pkgutil.iter_modules(folders)}
+    # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just leave.
+    interrupt = signal.getsignal(signal.SIGINT)
+    if interrupt is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(cli.leave()))
     command = getattr(importlib.import_module(f"{__package__}.{name}"), "main", None) if known else None
+    signal.signal(signal.SIGINT, interrupt)
     if command is None or name == "__main__":
         raise UserError(f"{name!r} is not a command of this project: `make` lists what there is")
     del sys.argv[1]

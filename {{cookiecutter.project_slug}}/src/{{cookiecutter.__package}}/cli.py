@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 REMEDIES = {
@@ -18,23 +20,37 @@ class UserError(Exception):
     """Something the person at the keyboard can mend; the message names it and the remedy in one line."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as whoever runs the machine sends it; it unwinds like Ctrl-C, so that nothing half-written is left."""
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call `main` and leave the process: 0 or its code, 1 for a mendable error, 130 for Ctrl-C.
+    """Call `main` and leave the process: 0 or its code, 1 for a mendable error, 130 for Ctrl-C, 143 for SIGTERM.
 
     Errors that nobody foresaw keep their traceback: they are bugs, and it is needed to mend them.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main() or 0
         sys.stdout.flush()
     except UserError as error:
         code = _say(str(error))
-    except KeyboardInterrupt:
-        _say("stopped by Ctrl-C; nothing half-written was left behind")
-        code = 130
+    except KeyboardInterrupt as stop:
+        code = leave(isinstance(stop, Terminated))
     except OSError as error:
         reason = REMEDIES.get(error.errno or 0, error.strerror or str(error))
         code = _say(f"{error.filename}: {reason}" if error.filename else reason)
     sys.exit(code)
+
+
+def leave(terminated: bool = False) -> int:
+    """Say why the command ends early; gives its exit code."""
+    _say(f"stopped by {'SIGTERM' if terminated else 'Ctrl-C'}; nothing half-written was left behind")
+    return 143 if terminated else 130
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _say(message: str) -> int:

@@ -16,12 +16,9 @@ import pyarrow.dataset
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from . import download, params, problem, schema
+from . import arrow, download, params, problem, schema
 from .cli import UserError
 from .problem import Columns
-
-ARROW = {int: pa.float64(), float: pa.float64(), np.datetime64: pa.timestamp("us"), str: pa.string()}
-"""How a raw column is held while it is checked: numbers as floats, so that a missing one is NaN."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +88,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         table = file.to_table(columns=[given[name] for name in problem.RAW])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UserError(f"{path} is not a readable {form} file: {str(error).splitlines()[0]}") from None
-    return {name: _column(table[given[name]], name, kind) for name, kind in problem.RAW.items()}
-
-
-def _column(values: pa.ChunkedArray, name: str, kind: type) -> NDArray[Any]:
-    wanted = {int: "whole numbers", float: "numbers", np.datetime64: "local times without an offset", str: "text"}[kind]
-    try:
-        if pa.types.is_timestamp(values.type) and values.type.tz:
-            raise pa.ArrowInvalid("it has a time zone")
-        cast = values.cast(ARROW[kind], safe=kind is not np.datetime64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"column {name} should hold {wanted} but is {values.type}: {error}") from None
-    return np.asarray(cast.to_numpy())
+    return {name: arrow.column(table[given[name]], name, kind) for name, kind in problem.RAW.items()}
 
 
 def clean(name: str, raw: Columns) -> Dataset:
@@ -113,7 +99,7 @@ def clean(name: str, raw: Columns) -> Dataset:
     """
     target = problem.target(raw)
     rules: list[tuple[str, NDArray[np.bool_]]] = [
-        *schema.violations(raw),
+        *schema.violations(raw, needed=[problem.TIME]),
         (f"{problem.TARGET} missing", np.isnan(target)),
     ]
     rules += [(rule, broken(target)) for rule, broken in problem.TARGET_RULES.items()]

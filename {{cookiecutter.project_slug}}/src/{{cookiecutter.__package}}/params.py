@@ -67,6 +67,25 @@ class Service(Section):
     max_bytes: int = Field(default=1_000_000, ge=1)
 
 
+class Batch(Section):
+    """How files are scored, and which share of a file's rows may be refused before none of it is written."""
+
+    batch_rows: int = Field(default=65_536, ge=1)
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1)
+
+
+class Stream(Section):
+    """Names on the broker, and how many events are answered together."""
+
+    events: str = "rides"
+    predictions: str = "predictions"
+    dead_letters: str = "dead-letters"
+    group: str = "predictor"
+    partitions: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=500, ge=1, le=10_000)
+    linger_seconds: float = Field(default=0.05, gt=0, le=10)
+
+
 class Params(Section):
     """All of `params.toml`."""
 
@@ -76,6 +95,8 @@ class Params(Section):
     validation: Validation = Validation()
     gate: Gate = Gate()
     service: Service = Service()
+    batch: Batch = Batch()
+    stream: Stream = Stream()
 
 
 def load(path: Path = ROOT / "params.toml") -> Params:

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NaiveDatetime, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
+
+from .fields import LocalTime, Whole
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -15,16 +17,10 @@ TITLE = "How long will the ride take?"
 TARGET = "duration"
 UNIT = "minutes"
 TIME = "lpep_pickup_datetime"
+ID = "ride_id"
 METRIC = "rmse"
 
-
-def whole(value: Any) -> Any:
-    """74.0 as 74: JSON has one kind of number, and clients that hold zones as floats mean the same zone."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Zone = Annotated[int, Field(ge=1, le=265, description="Taxi zone, 1 to 265"), BeforeValidator(whole)]
-LocalTime = Annotated[NaiveDatetime, WithJsonSchema({"type": "string", "format": "date-time-local"})]
+Zone = Annotated[Whole, Field(ge=1, le=265, description="Taxi zone, 1 to 265")]
 
 
 class Record(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import annotated_types
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NaiveDatetime
+from pydantic import BeforeValidator, NaiveDatetime, ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
 
-from . import problem
+from .fields import whole
 from .problem import Columns, Record
 
 DTYPES: dict[Any, str] = {
@@ -26,31 +27,58 @@ DTYPES: dict[Any, str] = {
 }
 """The type of a field -> the type of its column; anything else is held as objects."""
 
+KNOWN = (annotated_types.Ge, annotated_types.Le, WithJsonSchema)
+"""What may be said of a field that `violations` can check in columns."""
+
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a record as a column: its NumPy type, whether it may be missing, and its bounds."""
+    """One field of a record as a column: its NumPy type, whether it may be missing, and its bounds.
+
+    `plain` says that these are all its rules, so that `violations` finds every value that `Record` would refuse.
+    """
 
     name: str
     dtype: str
     required: bool
     least: float | None
     most: float | None
+    plain: bool
 
 
 def _field(name: str) -> Field:
     info = Record.model_fields[name]
-    union = typing.get_origin(info.annotation) in (types.UnionType, typing.Union)
-    kinds = typing.get_args(info.annotation) if union else [info.annotation]
-    kind: Any = next(kind for kind in kinds if kind is not types.NoneType)
-    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
-    bounds = info.metadata
-    least = next((bound.ge for bound in bounds if isinstance(bound, annotated_types.Ge)), None)
-    most = next((bound.le for bound in bounds if isinstance(bound, annotated_types.Le)), None)
-    return Field(name, DTYPES.get(kind, "object"), info.is_required(), typing.cast(Any, least), typing.cast(Any, most))
+    kind, marks = _unwrapped(info.annotation, list(info.metadata))
+    least = next((mark.ge for mark in marks if isinstance(mark, annotated_types.Ge)), None)
+    most = next((mark.le for mark in marks if isinstance(mark, annotated_types.Le)), None)
+    known = all(isinstance(mark, KNOWN) or mark == BeforeValidator(whole) for mark in marks)
+    plain = known and kind in DTYPES
+    return Field(
+        name, DTYPES.get(kind, "object"), info.is_required(), typing.cast(Any, least), typing.cast(Any, most), plain
+    )
+
+
+def _unwrapped(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
+    """A type without `| None` and `Annotated`, and what was said of it there."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        options = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        return _unwrapped(options[0], marks) if len(options) == 1 else (kind, marks)
+    if typing.get_origin(kind) is typing.Annotated:
+        inner, *said = typing.get_args(kind)
+        said = [mark for each in said for mark in (each.metadata if isinstance(each, FieldInfo) else [each])]
+        return (kind, marks + said) if kind in DTYPES else _unwrapped(inner, marks + said)
+    return kind, marks
 
 
 FIELDS = tuple(_field(name) for name in Record.model_fields)
+_decorators = Record.__pydantic_decorators__
+PLAIN = all(field.plain for field in FIELDS) and not (
+    _decorators.validators
+    or _decorators.field_validators
+    or _decorators.model_validators
+    or _decorators.root_validators
+)
+"""Whether `violations` finds every record that `Record` would refuse; where not, each must be asked about."""
 
 
 def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
@@ -58,19 +86,28 @@ def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
     return {field.name: np.array([getattr(record, field.name) for record in records], field.dtype) for field in FIELDS}
 
 
-def violations(raw: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def reason(error: ValidationError) -> str:
+    """Why a record was refused, in one line: its first bad field, what was expected, and how many more are bad."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    where = ".".join(str(part) for part in found[0]["loc"]) or "(body)"
+    return f"{where}: {found[0]['msg']}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+
+
+def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """For each rule of `Record` a sentence and the rows, shape (n,), that break it; the rules that `columns` relies on.
 
-    `raw` has numbers as floats (NaN where missing), times as datetime64 and anything else as objects. In training data
-    the time may not be missing either: the split needs it.
+    `raw` has numbers as floats (NaN where missing), times as datetime64 and anything else as objects. Fields that are
+    `needed` may not be missing even where a client may leave them out.
     """
     for field in FIELDS:
         values = raw[field.name]
         missing = _missing(values)
-        if field.required or field.name == problem.TIME:
+        if field.required or field.name in needed:
             yield f"{field.name} missing", missing
         if field.dtype == "int64":
             yield f"{field.name} not a whole number", ~missing & (values != np.floor(values))
+        if field.dtype == "float64":
+            yield f"{field.name} not finite", np.isinf(values)
         if field.least is not None:
             yield f"{field.name} under {field.least:g}", values < field.least
         if field.most is not None:

@@ -86,13 +86,39 @@ def experiment_name() -> str:
     return f"{names['team']}/{names['name']}"
 
 
+def _reason(error: BaseException) -> str:
+    """What the database's driver says if it was that, else the first line of the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, sqlalchemy.exc.DBAPIError):
+            return str(cause.orig).strip()[:200]
+        cause = cause.__cause__ or cause.__context__
+    return str(error).strip().splitlines()[0][:200]
+
+
+def experiment(part: str = "") -> str:
+    """The id of the project's experiment, or of a part of it such as `scoring`; it is made where there is none."""
+    name = experiment_name() + (f"/{part}" if part else "")
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = (ROOT / "mlartifacts").as_uri() if is_local() else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:  # nobody else was quicker: it cannot be made
+                raise
+    return str(found.experiment_id)
+
+
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
     """Turn what MLflow raises for a store that is away, full or read-only into one line with the remedy."""
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = _reason(error)
         raise UserError(
             f"MLflow at {mlflow.get_tracking_uri()}: {reason}; check that it can be reached and written"
         ) from None
@@ -103,12 +129,7 @@ def run(train: Dataset, validation: Dataset, settings: params.Params) -> Iterato
     """One MLflow run with the settings, both data sets and the tags of `tags`; gives its id."""
     connect()
     with errors():
-        name = experiment_name()
-        if mlflow.get_experiment_by_name(name) is None:
-            location = (ROOT / "mlartifacts").as_uri() if is_local() else None
-            with contextlib.suppress(MlflowException):  # somebody else was quicker
-                mlflow.create_experiment(name, artifact_location=location)
-        mlflow.set_experiment(name)
+        mlflow.set_experiment(experiment_id=experiment())
         with mlflow.start_run(tags=tags(train, validation)) as active:
             mlflow.log_params(_flat(settings.model_dump(include={"data", "model", "package"})))
             for dataset, context in ((train, "training"), (validation, "validation")):
@@ -120,14 +141,21 @@ def run(train: Dataset, validation: Dataset, settings: params.Params) -> Iterato
 
 def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
     """What every run is labelled with: who, from which code, data and lock, made why."""
+    return {
+        **code_tags(),
+        "data_fingerprint": f"{train.fingerprint}-{validation.fingerprint}",
+        "data_span": f"{train.span[0]} to {validation.span[1]}",
+    }
+
+
+def code_tags() -> dict[str, str]:
+    """The part of the tags that does not depend on data."""
     names = params.names()
     lock = ROOT / "Pipfile.lock"
     return {
         "team": names["team"],
         "git_commit": _git("rev-parse", "HEAD") or "none",
         "git_dirty": str(bool(_git("status", "--porcelain"))).lower(),
-        "data_fingerprint": f"{train.fingerprint}-{validation.fingerprint}",
-        "data_span": f"{train.span[0]} to {validation.span[1]}",
         "lock_fingerprint": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "none",
         "template_version": names["template"],
         "trigger": os.environ.get("TRIGGER", "manual"),

