@@ -46,17 +46,29 @@ def pipfile_hash(folder):
     return done.stdout.split()[-1]
 
 
-def resolve():
-    """Write one JSON file a category to `templates/locks/`."""
+def locked(pipfile, categories):
+    """The lock of a Pipfile's text, without a word of where packages come from."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        (folder / "Pipfile").write_text(superset((LOCKS / "Pipfile").read_text()))
-        command = [sys.executable, "-m", "pipenv", "lock", "--categories", " ".join(["packages", *CATEGORIES])]
+        (folder / "Pipfile").write_text(pipfile)
+        command = [sys.executable, "-m", "pipenv", "lock", "--categories", " ".join(categories)]
         subprocess.run(command, cwd=folder, env=environment(folder), check=True)
         lock = json.loads((folder / "Pipfile.lock").read_text())
+    lock["_meta"]["sources"] = []
+    for block in lock.values():
+        for pin in block.values():
+            if isinstance(pin, dict):
+                pin.pop("index", None)
+    return lock
+
+
+def resolve():
+    """Renew the template's own lock, and write one JSON file a category of the projects' to `templates/locks/`."""
+    own = locked((ROOT / "Pipfile").read_text(), ["packages", "dev-packages"])
+    (ROOT / "Pipfile.lock").write_text(json.dumps(own, indent=4, sort_keys=True) + "\n")
+    lock = locked(superset((LOCKS / "Pipfile").read_text()), ["packages", *CATEGORIES])
     for category, block in CATEGORIES.items():
-        pins = {name: {key: value for key, value in pin.items() if key != "index"} for name, pin in lock[block].items()}
-        text = json.dumps(pins, indent=4, sort_keys=True).replace("\n", "\n    ")
+        text = json.dumps(lock[block], indent=4, sort_keys=True).replace("\n", "\n    ")
         (LOCKS / f"{category}.json").write_text(text + "\n")
 
 

@@ -6,6 +6,64 @@ import pytest
 from conftest import Project
 
 MUTATIONS = {
+    "batch: rejected rows are lost": ("batch", "scoring.py", "numbers.take(gone)", "numbers.take(gone.slice(1))"),
+    "batch: number off by one": (
+        "batch",
+        "rows.py",
+        "np.arange(done + 1, done + batch.num_rows + 1)",
+        "np.arange(done, done + batch.num_rows)",
+    ),
+    "batch: bad rows scored": (
+        "batch",
+        "scoring.py",
+        "            suspect |= broken",
+        "            suspect |= False & broken",
+    ),
+    "batch: not-a-number scored": ("batch", "scoring.py", "np.isnan(raw[field.name]) &", "False &"),
+    "batch: written in place": (
+        "batch",
+        "rows.py",
+        'f"{self.folder}/{self._prefix}{secrets.token_hex(4)}.partial"',
+        "target.path",
+    ),
+    "batch: partial left behind": ("batch", "rows.py", "self.target.system.delete_file(self._partial)", "pass"),
+    "batch: killed job's partial left": ("batch", "rows.py", 'endswith(".partial")', 'endswith(".never")'),
+    "batch: stale output kept": ("batch", "batch.py", '"input_state": unit.state(),', '"input_state": "",'),
+    "batch: any share refused": ("batch", "batch.py", "if rejected > count *", "if rejected > count + count *"),
+    "batch: date beyond the last": ("batch", "files.py", "<= until)", "< until)"),
+    "batch: foreign column overwritten": (
+        "batch",
+        "scoring.py",
+        "            if name in given.names:\n                raise",
+        "            if False:\n                raise",
+    ),
+    "streaming: commit before the answer": ("streaming", "stream.py", "offset + 1)", "offset + 2)"),
+    "streaming: nothing committed": (
+        "streaming",
+        "stream.py",
+        "self._consumer.commit(offsets=offsets, asynchronous=False)",
+        "pass",
+    ),
+    "streaming: dead letters dropped": (
+        "streaming",
+        "stream.py",
+        "for at in range(len(messages))]",
+        "for at in range(len(messages)) if at in events]",
+    ),
+    "streaming: wrong key": ("streaming", "stream.py", "key = str(key).encode() if key is not None else", "key ="),
+    "streaming: repeats differ": (
+        "streaming",
+        "stream.py",
+        'return f"{message.topic()}-{message.partition()}-{message.offset()}"',
+        "return str(time.time_ns())",
+    ),
+    "streaming: ready too early": ("streaming", "health.py", '"" if self._joined else', '"" if True else'),
+    "streaming: broker's absence unnoticed": (
+        "streaming",
+        "health.py",
+        "        self.reachable = False",
+        "        self.reachable = True",
+    ),
     "wrong unit": ("problem.py", 'np.timedelta64(1, "m")', 'np.timedelta64(1, "s")'),
     "dropped feature": ("problem.py", "matrix[:, 3] = hours % 24", "matrix[:, 3] = 0"),
     "swapped columns": (
@@ -47,14 +105,17 @@ MUTATIONS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_mutation_turns_the_project_s_tests_red(bake, mutation):
-    name, old, new = MUTATIONS[mutation]
-    project: Project = bake().borrow_environment()
+    *door, name, old, new = MUTATIONS[mutation]
+    project: Project = bake(**({"deployment": door[0]} if door else {})).borrow_environment()
     path = project.path / "src" / "ride_duration" / name
     text = path.read_text(encoding="utf-8")
     assert text.count(old) >= 1, f"{name} no longer has {old!r}: bring this table up to date"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     # The notebook's test is the slowest and finds the least.
-    done = project.run(".venv/bin/python", "-m", "pytest", "-q", "-x", "--deselect", "tests/code/test_notebook.py")
+    first = [f"tests/code/test_{'batch' if door == ['batch'] else 'stream'}.py"] if door else []
+    done = project.run(
+        ".venv/bin/python", "-m", "pytest", "-q", "-x", "--deselect", "tests/code/test_notebook.py", *first
+    )
     assert done.returncode == 1, f"nothing noticed: {mutation}\n{done.stdout[-2000:]}"
     assert "failed" in done.stdout or "error" in done.stdout
     shutil.rmtree(project.path)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import urllib.error
 import urllib.request
 
 import pytest
@@ -11,12 +12,22 @@ from conftest import DOORS, NAMED, service, worker
 LEVELS = ("0", "1", "2")
 
 
+def post_json(port, content):
+    """Post to the service; gives the status and the answer, whether it is one or a refusal."""
+    body = json.dumps(content).encode()
+    url, headers = f"http://127.0.0.1:{port}/predict", {"Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
 def post(port, content):
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/predict", json.dumps(content).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
+    """The service's answer to what it should accept."""
+    status, answer = post_json(port, content)
+    assert status == 200, answer
+    return answer
 
 
 @pytest.mark.parametrize("level", ["1", "2"])

@@ -1,0 +1,85 @@
+"""The same model on Spark: the same answers, the same refusals. Needs Java 17 (`apt-get install openjdk-17-jre-headless`)."""
+
+import json
+import shutil
+
+import pytest
+from conftest import NAMED
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("java"), reason="needs Java 17: apt-get install openjdk-17-jre-headless"),
+]
+ROWS = """
+import json, sys, pyarrow.parquet as p
+def rows(name):
+    t = p.read_table(name)
+    return sorted(json.dumps({k: v for k, v in r.items() if k not in ('scored_at', 'row_number')}, default=str) for r in t.to_pylist())
+print(json.dumps([rows(name) for name in sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def project(bake):
+    """A project with a champion, a sample and Spark."""
+    project = bake(**NAMED, deployment="batch").borrow_environment()
+    for words in (["pipeline"], ["data"], ["spark"]):
+        done = project.make(*words, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+def both(project, source):
+    """Score with both engines; gives the four sets of rows."""
+    for engine, output in (("arrow", "a/part.parquet"), ("spark", "b")):
+        done = project.make("score", f"ENGINE={engine}", f"INPUT={source}", f"OUTPUT={output}", "MAX_REJECTED=1")
+        assert done.returncode == 0, done.stderr
+    names = ["a/part.parquet", "b", "a/part.rejected.parquet", "b.rejected.parquet"]
+    done = project.run(".venv/bin/python", "-c", ROWS, *[name for name in names if (project.path / name).exists()])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_both_engines_give_the_same_rows_for_a_parquet_file(project):
+    spoil = (
+        "import pyarrow as pa, pyarrow.parquet as p; t = p.read_table('data/sample.parquet')\n"
+        "miles = [m if i % 100 else -1.0 for i, m in enumerate(t['trip_distance'].to_pylist())]\n"
+        "p.write_table(t.set_column(4, 'trip_distance', pa.array(miles)), 'data/spoilt.parquet')"
+    )
+    assert project.run(".venv/bin/python", "-c", spoil).returncode == 0
+    arrow, spark, arrow_refused, spark_refused = both(project, "data/spoilt.parquet")
+    assert (len(arrow), len(arrow_refused)) == (19_800, 200)
+    assert arrow == spark
+    assert arrow_refused == spark_refused
+    assert "model_run_id" in project.make("about", "FILE=b").stdout
+
+
+def test_both_engines_give_the_same_rows_for_a_csv_file(project):
+    lines = ["PULocationID,DOLocationID,trip_distance,lpep_pickup_datetime,note", "74,166,2.6,2024-01-10T08:30:00,x"]
+    lines += ["74,166", "abc,166,1,,", '1,2,3,,"two\nlines"', "1,2,1e400,,", "1,2,-1,2024-01-10T08:30:00Z,y"]
+    (project.path / "rides.csv").write_text("\n".join(lines) + "\n")
+    arrow, spark, arrow_refused, spark_refused = both(project, "rides.csv")
+    assert (len(arrow), len(arrow_refused)) == (2, 4)
+    assert arrow == spark
+    assert arrow_refused == spark_refused
+
+
+def test_mlflow_s_own_spark_udf_of_the_registered_model_gives_the_same_answers(project):
+    code = """
+import mlflow, pandas as pd, numpy as np
+from pyspark.sql import SparkSession
+from night_bus import problem, tracking, source, schema
+from night_bus.predictor import Predictor
+tracking.connect()
+raw = problem.sample(2_000, seed=5)
+columns = {f.name: raw[f.name] for f in schema.FIELDS}
+spark = SparkSession.builder.master('local[2]').config('spark.sql.session.timeZone', 'UTC').getOrCreate()
+udf = mlflow.pyfunc.spark_udf(spark, 'models:/night-bus@champion', result_type='duration double, model_version string', env_manager='local')
+rows = spark.createDataFrame(pd.DataFrame(columns)).repartition(1)
+got = rows.withColumn('answer', udf(*[rows[name] for name in columns])).select('answer.duration').toPandas()['duration'].to_numpy()
+expected = Predictor(source.fetch('models:/night-bus@champion')).predict(columns)['duration']
+print(float(np.abs(np.sort(got) - np.sort(expected)).max()))
+"""
+    done = project.run(".venv/bin/python", "-c", code)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.splitlines()[-1]) < 1e-6
