@@ -6,6 +6,7 @@ import pathlib
 import platform
 import re
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -33,7 +34,27 @@ def environment(project=PROJECT, **more):
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "MLFLOW_", "PYTHON"))}
     # MLflow starts its server by name.
     clean["PATH"] = f"{PROJECT}/.venv/bin:{clean['PATH']}"
-    return clean | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"} | more
+    return clean | {"PYTHONPATH": f"{project}/src", "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"} | more
+
+
+def bake(folder, **answers):
+    """A project of its own that borrows the shared packages, with a champion."""
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", str(folder), str(ROOT)]
+    subprocess.run([*command, *(f"{name}={value}" for name, value in answers.items())], check=True)
+    project = folder / "ride-duration"
+    (project / ".venv").symlink_to(PROJECT / ".venv", target_is_directory=True)
+    pipeline = [PYTHON, "-m", "ride_duration", "pipeline"]
+    subprocess.run(pipeline, cwd=project, env=environment(project), check=True, stdout=subprocess.DEVNULL)
+    return project
+
+
+def measure(project, code, *words):
+    """What a piece of code prints in a project, as numbers."""
+    command = [PYTHON, "-c", code, *map(str, words)]
+    done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return [float(word) for word in done.stdout.split()]
 
 
 def section(title, text):

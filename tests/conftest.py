@@ -9,9 +9,11 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 
+import boto3
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -154,3 +156,32 @@ def worker(project, **environment):
         project.running("stream", f"PORT={side}", until=lambda _: answers_at(up), **environment),
     ):
         yield address
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """A store that speaks S3, with an empty bucket."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+    }
+    for _ in range(200):
+        try:
+            assert answers_at(f"{url}/moto-api/")
+            break
+        except OSError:
+            time.sleep(0.1)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="rides")
+    yield client
+    server.kill()
+    server.wait()

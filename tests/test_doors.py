@@ -4,11 +4,9 @@ import csv
 import json
 import random
 import subprocess
-import sys
-import time
 
 import pytest
-from conftest import NAMED, answers_at, free_port, service, worker
+from conftest import NAMED, free_port, service, worker
 from test_projects import post_json
 
 RECORDS = 10_000
@@ -168,37 +166,6 @@ def test_a_model_that_cannot_be_used_is_refused_alike_by_every_door(bake, damage
         lines |= {line for line in done.stderr.splitlines() if not line.startswith("make")}
     (line,) = lines
     assert said in line
-
-
-@pytest.fixture
-def s3(monkeypatch):
-    """A store that speaks S3, with an empty bucket."""
-    import boto3
-
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-    settings = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-    }
-    for _ in range(200):
-        try:
-            assert answers_at(f"{url}/moto-api/")
-            break
-        except OSError:
-            time.sleep(0.1)
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="rides")
-    yield client
-    server.kill()
-    server.wait()
 
 
 def test_a_folder_in_s3_is_scored_into_s3(bake, s3):

@@ -4,16 +4,17 @@ The published Python image cannot be reached from everywhere, so a base of Debia
 (`--build-arg BASE=`); everything else of the Dockerfile is built as it is. Needs buildah, debootstrap and root.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import time
-import urllib.request
 
 import pytest
-from conftest import ROOT, free_port
+from conftest import ROOT, answers_at, free_port, listens
+from test_projects import post
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,8 +62,9 @@ def base(tmp_path_factory):
     return BASE
 
 
-def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, base, tmp_path):
-    project = bake(maturity_level="1").borrow_environment()
+@contextlib.contextmanager
+def image(project, base):
+    """Build the project's image with a trained model in it; gives the root of a container's file system."""
     assert project.make("train").returncode == 0
     assert project.run(".venv/bin/python", "-m", "ride_duration", "source", "build/model").returncode == 0
     # The machine's own way to packages, for pip inside the build: its certificates and its settings.
@@ -80,38 +82,89 @@ def test_the_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, ba
     present = sh("ls", *[str(path) for path in pathlib.Path(root).glob("app/.venv/lib/python3*/site-packages")])
     assert "onnxruntime" in present
     assert "mlflow" not in present
-    port = free_port()
+    try:
+        yield root
+    finally:
+        sh(*BUILDAH, "umount", container)
+        sh(*BUILDAH, "rm", container)
+
+
+def inside(root, data, *command, **variables):
+    """The command line of a program in the container: no rights, a read-only root, `data` as /tmp/data."""
+    given = " ".join(f"{name}={value}" for name, value in variables.items())
     script = (
         f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && "
         f"mount -t proc proc {root}/proc && mount -t tmpfs tmpfs {root}/tmp && mount -t tmpfs tmpfs {root}/dev && "
+        f"mkdir {root}/tmp/data && mount --bind {data} {root}/tmp/data && "
         f"mknod -m 666 {root}/dev/null c 1 3 && mknod -m 666 {root}/dev/urandom c 1 9 && mkdir -m 1777 {root}/dev/shm && "
         f"exec chroot --userspec=10001:10001 {root} /usr/bin/env -i HOME=/ PATH=/app/.venv/bin:/usr/bin:/bin "
-        "PYTHONPATH=/app/src PYTHONDONTWRITEBYTECODE=1 MODEL_URI=/app/model sh -c "
-        f"'cd /app && ! touch /app/x 2>/dev/null && exec python -m ride_duration web --host 127.0.0.1 --port {port}'"
+        f"PYTHONPATH=/app/src PYTHONDONTWRITEBYTECODE=1 MODEL_URI=/app/model {given} sh -c "
+        f"'cd /app && ! touch /app/x 2>/dev/null && exec python -m ride_duration {' '.join(command)}'"
     )
-    server = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return ["unshare", "--mount", "sh", "-c", script]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder that the container's user may write to."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o777)
+    for parent in folder.parents:
+        if os.access(parent, os.W_OK) and parent.stat().st_uid == os.getuid() and parent != pathlib.Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o111)
+    return folder
+
+
+@contextlib.contextmanager
+def started(command, up):
+    """A server in the container, for the length of a with block."""
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        record = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6}
-        for _ in range(150):
+        for _ in range(300):
             assert server.poll() is None, server.stdout.read()
-            try:
-                request = urllib.request.Request(
-                    f"http://127.0.0.1:{port}/predict",
-                    json.dumps(record).encode(),
-                    {"Content-Type": "application/json"},
-                )
-                with urllib.request.urlopen(request, timeout=5) as response:
-                    answer = json.load(response)
-                break
-            except OSError:
-                time.sleep(0.2)
-        assert 1 < answer["duration"] < 60
-        status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
-        assert "Uid:\t10001" in status
+            with contextlib.suppress(OSError):
+                if answers_at(up):
+                    break
+            time.sleep(0.2)
+        assert "Uid:\t10001" in pathlib.Path(f"/proc/{server.pid}/status").read_text()
+        yield server
     finally:
         server.terminate()
-        server.wait(20)
-        sh(*BUILDAH, "umount", container)
-        sh(*BUILDAH, "rm", container)
+        server.wait(30)
+
+
+def test_the_service_answers_as_a_user_without_rights_on_a_read_only_root(bake, base, data):
+    project = bake(maturity_level="1").borrow_environment()
+    port = free_port()
+    with image(project, base) as root:
+        command = inside(root, data, "web", "--host", "127.0.0.1", "--port", str(port))
+        with started(command, f"http://127.0.0.1:{port}/readyz"):
+            answer = post(port, {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6})
+    assert 1 < answer["duration"] < 60
+
+
+def test_the_job_scores_a_file_as_a_user_without_rights_on_a_read_only_root(bake, base, data):
+    project = bake(maturity_level="1", deployment="batch").borrow_environment()
+    (data / "rides.csv").write_text("PULocationID,DOLocationID,trip_distance\n74,166,2.6\n74,166,-1\n")
+    words = ["batch", "--input", "/tmp/data/rides.csv", "--output", "/tmp/data/scored.csv", "--max-rejected", "1"]
+    with image(project, base) as root:
+        done = subprocess.run(inside(root, data, *words), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "this job is not logged" in done.stderr
+    assert len((data / "scored.csv").read_text().splitlines()) == 2
+
+
+def test_the_worker_joins_its_group_as_a_user_without_rights_on_a_read_only_root(bake, base, data):
+    project = bake(maturity_level="1", deployment="streaming").borrow_environment()
+    broker, port = free_port(), free_port()
+    address = f"127.0.0.1:{broker}"
+    with image(project, base) as root, project.running("broker", f"PORT={broker}", until=lambda _: listens(broker)):
+        command = inside(root, data, "stream", "--port", str(port), KAFKA_BOOTSTRAP_SERVERS=address)
+        with started(command, f"http://127.0.0.1:{port}/readyz") as worker:
+            done = project.make("produce", "COUNT=50", "RATE=0", KAFKA_BOOTSTRAP_SERVERS=address)
+            assert done.returncode == 0, done.stderr
+            done = project.make("watch", "COUNT=50", KAFKA_BOOTSTRAP_SERVERS=address)
+            assert done.stdout.count("predictions") == 50
+            worker.terminate()
+            assert worker.wait(30) == 0

@@ -10,10 +10,8 @@ import time
 
 import pytest
 from conftest import NAMED, answers_at, free_port, listens
-from test_doors import s3
 
 pytestmark = pytest.mark.slow
-__all__ = ["s3"]
 KILLS = 20
 EVENTS = 200_000
 
@@ -47,11 +45,11 @@ def test_twenty_kills_of_a_batch_job_never_leave_a_partial_output(bake):
     command = [".venv/bin/python", "-m", "night_bus", "batch", "--input", "rides", "--output", "killed"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     for _ in range(KILLS):
+        before = set(target.glob(".*.partial"))
         job = subprocess.Popen(command, cwd=project.path, env=project.environment(), **quiet)
-        started = time.monotonic()
-        while not target.exists() and job.poll() is None and time.monotonic() - started < 30:
+        while not set(target.glob(".*.partial")) - before and job.poll() is None:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 1.5))
+        time.sleep(rng.uniform(0, 2))
         job.kill()
         job.wait()
         found = content(project, target)
@@ -64,6 +62,7 @@ def test_twenty_kills_of_a_batch_job_never_leave_a_partial_output(bake):
     assert content(project, target) == whole
     assert [path.name for path in target.iterdir() if "partial" in path.name] == []
     print(f"{KILLS} kills, {seen} whole files seen between them")
+    assert seen >= KILLS // 2
 
 
 @contextlib.contextmanager
@@ -118,24 +117,30 @@ def test_five_kills_of_workers_and_a_restart_of_the_broker_lose_no_event(bake, s
                 running.enter_context(broker(project, port))
         assert produce.wait(600) == 0
         code = (
-            "import collections, json, sys, time; from confluent_kafka import *; from night_bus import kafka\n"
+            "import json, sys, time; from confluent_kafka import *; from night_bus import kafka\n"
             "c = Consumer(kafka.settings(**{'group.id': 'x'})); names = ('predictions', 'dead-letters')\n"
             "there = c.list_topics(timeout=10).topics\n"
             "c.assign([TopicPartition(n, i, OFFSET_BEGINNING) for n in names for i in there[n].partitions])\n"
-            "found, repeats, other, quiet = {}, 0, 0, time.time()\n"
-            "while time.time() - quiet < 240 and (len(found) < int(sys.argv[1]) or time.time() - quiet < 10):\n"
+            "places = {f'rides-{i}-{o}' for i in there['rides'].partitions\n"
+            "          for o in range(c.get_watermark_offsets(TopicPartition('rides', i))[1])}\n"
+            "found, keys, repeats, other, quiet = {}, set(), 0, 0, time.time()\n"
+            "while time.time() - quiet < 120 and (len(found) < len(places) or time.time() - quiet < 5):\n"
             "    for m in c.consume(1000, 1):\n"
-            "        quiet = time.time(); key = m.key()\n"
-            "        if key in found: repeats += 1; other += found[key] != m.value()\n"
-            "        found[key] = m.value()\n"
-            "print(json.dumps([len(found), repeats, other]))"
+            "        h = {n: v.decode() for n, v in m.headers() or []}; quiet = time.time()\n"
+            "        p = f\"rides-{h['partition']}-{h['offset']}\" if h else json.loads(m.value())['prediction_id']\n"
+            "        if p in found: repeats += 1; other += found[p] != (m.key(), m.value())\n"
+            "        found[p] = (m.key(), m.value()); keys.add(m.key())\n"
+            "print(json.dumps([len(keys), len(places), len(places - set(found)), repeats, other]))"
         )
-        done = project.run(".venv/bin/python", "-c", code, str(EVENTS), timeout=900, **address)
+        done = project.run(".venv/bin/python", "-c", code, timeout=900, **address)
     assert done.returncode == 0, done.stderr
-    answered, repeats, different = json.loads(done.stdout)
-    print(f"{answered:,} events answered, {repeats:,} repeats, {different} of them different")
-    assert answered == EVENTS
-    assert different == 0
+    ids, arrived, unanswered, repeats, different = json.loads(done.stdout)
+    # A producer that hears nothing of the broker that was killed sends again: some events arrive twice.
+    print(
+        f"{ids:,} ids in {arrived:,} events, {unanswered} unanswered, {repeats:,} repeats, {different} of them different"
+    )
+    assert ids == EVENTS
+    assert (unanswered, different) == (0, 0)
 
 
 def wait(true):

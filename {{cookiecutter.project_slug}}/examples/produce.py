@@ -11,6 +11,8 @@ from confluent_kafka import KafkaException, Producer
 from {{ cookiecutter.__package }} import cli, kafka, params, problem
 
 SAMPLE_ROWS = 5_000
+PATIENCE_SECONDS = 120
+"""How long a broker may be away while events are sent."""
 
 
 def events(bad_share):
@@ -40,7 +42,7 @@ def main():
     topics = params.load().stream
     kafka.require_topics(topics.events, partitions=topics.partitions)
     failed = []
-    producer = Producer(kafka.settings(**{"linger.ms": 5, "message.timeout.ms": 30_000}))
+    producer = Producer(kafka.settings(**{"linger.ms": 5, "message.timeout.ms": PATIENCE_SECONDS * 1000}))
     started = time.monotonic()
     for number, event in enumerate(itertools.islice(events(given.bad), given.count)):
         if given.rate:
@@ -58,7 +60,7 @@ def main():
             except BufferError:
                 producer.poll(0.1)
         producer.poll(0)
-    producer.flush(60)
+    producer.flush(PATIENCE_SECONDS + 1)
     if failed:
         raise cli.UserError(f"{len(failed):,} events were not accepted: {failed[0].str()}")
     seconds = time.monotonic() - started

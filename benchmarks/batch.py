@@ -1,0 +1,130 @@
+"""Measure the batch door against the model alone, MLflow's own ways to score a file, and itself with ten times the rows."""
+
+import argparse
+import json
+import pathlib
+import statistics
+import tempfile
+
+from report import bake, machine, measure, plot, section
+
+SAMPLE = """
+import sys, pyarrow as pa, pyarrow.parquet as p; from ride_duration import problem
+t = pa.table(dict(problem.sample(200_000, seed=1)))
+for name, times in ((sys.argv[1], 1), (sys.argv[2], 10)):
+    with p.ParquetWriter(name, t.schema) as file:
+        for _ in range(times * int(sys.argv[3])): file.write_table(t)
+p.write_table(t, sys.argv[4])
+pa.csv = __import__('pyarrow.csv').csv
+pa.csv.write_csv(t.drop_columns('lpep_dropoff_datetime').slice(0, 50_000), sys.argv[5])
+"""
+JOB = """
+import sys, time, resource; from ride_duration import batch, files, params, service
+units = batch.plan(files.find(sys.argv[1]), files.place(sys.argv[2]))
+class Quiet:
+    run_id = ''
+    def file(self, *_): pass
+job = batch.Job(service.build(), params.Batch(), Quiet())
+t = time.perf_counter(); counts = job.run(units, force=True); t = time.perf_counter() - t
+assert not counts.failed and not counts.rejected, counts
+print(counts.rows / t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+"""
+MODEL = """
+import os, sys, time, pyarrow.parquet as p
+from ride_duration import schema, source
+from ride_duration.predictor import Predictor
+predictor = Predictor(source.fetch(), threads=int(sys.argv[2]))
+t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
+t = time.perf_counter()
+for start in range(0, len(next(iter(columns.values()))), 65_536):
+    predictor.predict({name: values[start:start + 65_536] for name, values in columns.items()})
+print(len(next(iter(columns.values()))) / (time.perf_counter() - t))
+"""
+NATIVE = """
+import sys, time, pyarrow.parquet as p
+from ride_duration import data, params, problem, schema, train
+settings = params.load(); older, _ = data.split(data.load(settings.data), settings.data.validation_share)
+estimator = train.fit(problem.features(older.columns), older.target, settings, lambda line: None)
+t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
+estimator.set_params(n_jobs=int(sys.argv[2])); t = time.perf_counter()
+problem.answer(estimator.predict(problem.features(columns)))
+print(len(columns['trip_distance']) / (time.perf_counter() - t))
+"""
+PANDAS = """
+import sys, time, mlflow, pandas as pd; from ride_duration import tracking
+tracking.connect(); model = mlflow.pyfunc.load_model('models:/ride-duration@champion')
+t = time.perf_counter(); frame = pd.read_parquet(sys.argv[1])
+names = list(model.metadata.get_input_schema().input_names())
+answers = model.predict(frame[names]); frame.join(answers).to_parquet(sys.argv[2])
+print(len(frame) / (time.perf_counter() - t))
+"""
+CLI = """
+import subprocess, sys, time
+t = time.perf_counter()
+subprocess.run([sys.executable, '-m', 'mlflow', 'models', 'predict', '-m', 'models:/ride-duration@champion', '-i', sys.argv[1],
+    '-o', sys.argv[2], '-t', 'csv', '--env-manager', 'local'], check=True, capture_output=True)
+print(50_000 / (time.perf_counter() - t))
+"""
+SPARK = """
+import subprocess, sys, time
+t = time.perf_counter()
+done = subprocess.run([sys.executable, '-m', 'ride_duration', 'batch', '--engine', 'spark', '--force', '--input', sys.argv[1],
+    '--output', sys.argv[2]], check=True, capture_output=True, text=True)
+print(float(done.stdout.split('(')[-1].split(' rows/s')[0].replace(',', '')))
+"""
+
+
+def main():
+    """Measure each in turn, a few times over, and write the medians."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--times", type=int, default=4, help="the small file has so many times 200,000 rows")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        project = bake(folder, deployment="batch")
+        small, large, one, text, out = (
+            folder / name for name in ("1.parquet", "10.parquet", "s.parquet", "s.csv", "o.parquet")
+        )
+        measure(project, SAMPLE, small, large, given.times, one, text)
+        contest = {
+            "this project, all cores": (JOB, large, out),
+            "the model alone, arrays in memory, all cores": (MODEL, small, 2),
+            "the model alone, one core": (MODEL, small, 1),
+            "XGBoost itself, arrays in memory, all cores": (NATIVE, small, 2),
+            "pandas and `mlflow.pyfunc`": (PANDAS, small, out),
+            "`mlflow models predict`": (CLI, text, folder / "o.csv"),
+            "this project on Spark, `local[*]`": (SPARK, large, folder / "spark"),
+        }
+        results = {name: [] for name in contest}
+        memory = {1: [], 10: []}
+        for _ in range(given.rounds):
+            for name, words in contest.items():
+                results[name].append(measure(project, *words)[0])
+                print(name, round(results[name][-1]), flush=True)
+            for times, source in ((1, small), (10, large)):
+                memory[times].append(measure(project, JOB, source, out)[1])
+    medians = {name: statistics.median(rates) for name, rates in results.items()}
+    peak = {times: statistics.median(figures) for times, figures in memory.items()}
+    mine = medians["this project, all cores"]
+    rows = "\n".join(f"| {name} | {rate:,.0f} | {mine / rate:.2f} |" for name, rate in medians.items())
+    plot("batch", {name.replace("`", ""): rate for name, rate in medians.items()}, "rows a second")
+    section(
+        "Batch",
+        f"""`benchmarks/batch.py` ({machine()}): the default bake's model, generated rides in Parquet, {given.times * 2_000_000:,} rows for this
+project and Spark, a tenth for the others (50,000 in CSV for `mlflow models predict`, whose start is counted), median of
+{given.rounds} rounds in turn. Reading and writing are counted where a file is named.
+
+| who scores | rows/s | ours / theirs |
+|---|---|---|
+{rows}
+
+![Rows a second](batch.png)
+
+Peak memory: {peak[1]:,.0f} MB for {given.times * 200_000:,} rows, {peak[10]:,.0f} MB for ten times as many ({peak[10] / peak[1]:.2f} times).""",
+    )
+    print(json.dumps(medians))
+
+
+if __name__ == "__main__":
+    main()
