@@ -19,7 +19,6 @@ MUTATIONS = {
         "            suspect |= broken",
         "            suspect |= False & broken",
     ),
-    "batch: not-a-number scored": ("batch", "scoring.py", "np.isnan(raw[field.name]) &", "False &"),
     "batch: written in place": (
         "batch",
         "rows.py",
@@ -47,16 +46,17 @@ MUTATIONS = {
     "streaming: dead letters dropped": (
         "streaming",
         "stream.py",
-        "for at in range(len(messages))]",
-        "for at in range(len(messages)) if at in events]",
+        "            outputs.append(_dead(",
+        "            print(_dead(",
     ),
-    "streaming: wrong key": ("streaming", "stream.py", "key = str(key).encode() if key is not None else", "key ="),
+    "streaming: wrong key": ("streaming", "stream.py", "    if given is not None:", "    if False:"),
     "streaming: repeats differ": (
         "streaming",
         "stream.py",
-        'return f"{message.topic()}-{message.partition()}-{message.offset()}"',
-        "return str(time.time_ns())",
+        "(version, key, value)",
+        "(version, key, str(time.time_ns()).encode())",
     ),
+    "streaming: ids shared": ("streaming", "stream.py", "(version, key, value)", "(version,)"),
     "streaming: ready too early": ("streaming", "health.py", '"" if self._joined else', '"" if True else'),
     "streaming: broker's absence unnoticed": (
         "streaming",

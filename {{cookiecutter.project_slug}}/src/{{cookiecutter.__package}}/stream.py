@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import signal
 import sys
@@ -51,15 +52,26 @@ def answer(messages: Sequence[Message], predictor: Predicts, topics: params.Stre
     if not events:
         return outputs
     answers = predictor.predict(schema.columns(events))
-    places = [_place(message) for message in answered]
+    keys = [_key(event, message) for event, message in zip(events, answered, strict=True)]
+    names = [_name(key, message.value() or b"", predictor) for key, message in zip(keys, answered, strict=True)]
     form = "{" + ", ".join(f'"{name}": %s' for name in (*answers, "prediction_id")) + "}"
-    # A topic's name has nothing that JSON would escape.
-    rows = zip(*map(_texts, answers.values()), (f'"{place}"' for place in places), strict=True)
-    for event, message, place, row in zip(events, answered, places, rows, strict=True):
-        key = getattr(event, problem.ID)
-        key = str(key).encode() if key is not None else message.key() or place.encode()
-        outputs.append(Output(topics.predictions, key, (form % row).encode()))
+    rows = zip(*map(_texts, answers.values()), (f'"{name}"' for name in names), strict=True)
+    outputs += [Output(topics.predictions, key, (form % row).encode()) for key, row in zip(keys, rows, strict=True)]
     return outputs
+
+
+def _key(event: Any, message: Message) -> bytes:
+    """An event's id, else the key that it came with, else its place."""
+    given = getattr(event, problem.ID)
+    if given is not None:
+        return str(given).encode()
+    return message.key() or f"{message.topic()}-{message.partition()}-{message.offset()}".encode()
+
+
+def _name(key: bytes, value: bytes, predictor: Predicts) -> str:
+    """A prediction's id: the same for the same event and model, however often it is read, or sent."""
+    version = predictor.card["model_version"].encode()
+    return hashlib.blake2b(b"\0".join((version, key, value)), digest_size=16).hexdigest()
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
@@ -68,11 +80,6 @@ def _texts(values: NDArray[Any]) -> list[str]:
         known = {value: json.dumps(value) for value in set(values.tolist())}
         return [known[value] for value in values.tolist()]
     return json.dumps(values.tolist())[1:-1].split(", ")
-
-
-def _place(message: Message) -> str:
-    """Where an event stands. As a `prediction_id` it is the same when the event is read again."""
-    return f"{message.topic()}-{message.partition()}-{message.offset()}"
 
 
 def _dead(message: Message, reason: str, topic: str) -> Output:

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from {{ cookiecutter.__package }} import about, batch, cli, files, params, problem, schema
+from {{ cookiecutter.__package }} import about, batch, cli, files, params, problem, progress, schema
 from {{ cookiecutter.__package }}.cli import UserError
 from {{ cookiecutter.__package }}.joblog import JobLog
 from {{ cookiecutter.__package }}.scoring import RECORD
@@ -248,6 +248,15 @@ def test_a_store_that_is_away_does_not_stop_the_job(score, rides, tmp_path, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     assert score(rides, tmp_path / "scored.parquet").files == 1
     assert "this job is not logged" in capsys.readouterr().err
+
+
+def test_a_log_hears_of_the_progress_and_the_time_that_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    with progress.Progress(1_000) as job:
+        job.add(250)
+    line = capsys.readouterr().err
+    assert line.startswith("250 rows, ")
+    assert line.endswith(" s left\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
