@@ -185,3 +185,12 @@ def s3(monkeypatch):
     yield client
     server.kill()
     server.wait()
+
+
+@pytest.fixture(scope="module")
+def alone(request):
+    """Keep other test processes out of this module: its tests change something that all of them share."""
+    fcntl = pytest.importorskip("fcntl")
+    with (ROOT / "build" / f"{request.module.__name__}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -18,6 +18,7 @@ from test_projects import post
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("alone"),
     pytest.mark.skipif(
         not (shutil.which("buildah") and shutil.which("debootstrap") and hasattr(os, "getuid") and os.getuid() == 0),
         reason="needs buildah, debootstrap and root: apt-get install buildah debootstrap",
@@ -42,7 +43,7 @@ def sh(*command, **options):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(alone, tmp_path_factory):
     """An image with Debian's Python under the names that the published one has."""
     if subprocess.run([*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True).returncode == 0:
         return BASE

@@ -8,6 +8,7 @@ from conftest import NAMED
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("alone"),
     pytest.mark.skipif(not shutil.which("java"), reason="needs Java 17: apt-get install openjdk-17-jre-headless"),
 ]
 ROWS = """
@@ -20,7 +21,7 @@ print(json.dumps([rows(name) for name in sys.argv[1:]]))
 
 
 @pytest.fixture
-def project(bake):
+def project(alone, bake):
     """A project with a champion, a sample and Spark."""
     project = bake(**NAMED, deployment="batch").borrow_environment()
     for words in (["pipeline"], ["data"], ["spark"]):
