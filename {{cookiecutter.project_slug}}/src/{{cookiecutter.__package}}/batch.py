@@ -191,7 +191,7 @@ class Job:
         with rows.reading(source, self._settings.batch_rows, files.partitions(below)) as reading:
             try:
                 scorer = Scorer(self._predictor, reading.schema, self._scored_at, reading.text)
-                yield scorer, scorer.unreadable([])
+                yield scorer, Scored(scorer.nothing(), scorer.unreadable([]))
                 for batch, numbers in reading.batches:
                     waiting.append(pool.submit(scorer, batch, numbers))
                     while len(waiting) > self._cores + 1:
@@ -199,7 +199,7 @@ class Job:
                 while waiting:
                     yield scorer, waiting.popleft().result()
                 if reading.bad_lines:
-                    yield scorer, scorer.unreadable(reading.bad_lines)
+                    yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))
             except SchemaError as error:
                 raise SchemaError(f"{source}: {error}") from None
 

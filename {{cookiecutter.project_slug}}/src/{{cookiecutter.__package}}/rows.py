@@ -19,6 +19,7 @@ import pyarrow.parquet
 from . import files
 from .cli import UserError
 from .files import Place
+from .scoring import BadLine
 
 BLOCK_BYTES = 1 << 22
 Batches = Iterator[tuple[pa.RecordBatch, pa.Array]]
@@ -39,7 +40,7 @@ class Reading:
     schema: pa.Schema
     text: frozenset[str]
     batches: Batches
-    bad_lines: list[pa.csv.InvalidRow] = field(default_factory=list)
+    bad_lines: list[BadLine] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -79,10 +80,11 @@ def _parquet(file: Any, rows: int) -> Reading:
 
 
 def _csv(where: Place, file: Any) -> Reading:
-    bad: list[pa.csv.InvalidRow] = []
+    bad: list[BadLine] = []
 
     def skip(line: pa.csv.InvalidRow) -> str:
-        bad.append(line)
+        # pyarrow counts the header as the first line; a person counts the rows.
+        bad.append(BadLine(line.number - 1, line.actual_columns, line.expected_columns, line.text))
         return "skip"
 
     head = file.read(BLOCK_BYTES)
@@ -106,7 +108,9 @@ def _csv(where: Place, file: Any) -> Reading:
         for batch in stream:
             # Lines are counted as a person counts them: the bad ones too.
             numbers = np.arange(done + 1, done + batch.num_rows + len(bad) + 1)
-            numbers = numbers[~np.isin(numbers, [line.number - 1 for line in bad])][: batch.num_rows]
+            numbers = numbers[~np.isin(numbers, [line.number for line in bad if line.number is not None])][
+                : batch.num_rows
+            ]
             done = int(numbers[-1]) if len(numbers) else done
             yield batch, pa.array(numbers)
 

@@ -6,11 +6,10 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,6 +31,15 @@ class Scored:
 
     accepted: pa.RecordBatch
     rejected: pa.RecordBatch
+
+
+class BadLine(NamedTuple):
+    """A line of a CSV file that cannot be read: its number if that is known, the columns that it has and should have."""
+
+    number: int | None
+    columns: int
+    expected: int
+    text: str
 
 
 class Scorer:
@@ -118,18 +126,16 @@ class Scorer:
         why = [numbers.take(gone).cast(pa.int64()), pa.array(list(reasons.values()), pa.string())]
         return keep, columns, pa.RecordBatch.from_arrays([*why, *refused.columns], schema=self.rejected)
 
-    def unreadable(self, lines: Sequence[pa.csv.InvalidRow]) -> Scored:
+    def unreadable(self, lines: Sequence[BadLine]) -> pa.RecordBatch:
         """Lines of a CSV file that have not the header's number of columns, as rejected rows."""
-        numbers = pa.array([line.number - 1 for line in lines], pa.int64())
-        reasons = [
-            f"the line has {line.actual_columns} columns, not {line.expected_columns}: {line.text}" for line in lines
-        ]
+        reasons = [f"the line has {line.columns} columns, not {line.expected}: {line.text}" for line in lines]
         nothing = [pa.nulls(len(lines), each.type) for each in list(self.rejected)[2:]]
-        rejected = [numbers, pa.array(reasons, pa.string()), *nothing]
-        return Scored(
-            pa.RecordBatch.from_arrays([pa.nulls(0, each.type) for each in self.accepted], schema=self.accepted),
-            pa.RecordBatch.from_arrays(rejected, schema=self.rejected),
-        )
+        why = [pa.array([line.number for line in lines], pa.int64()), pa.array(reasons, pa.string())]
+        return pa.RecordBatch.from_arrays([*why, *nothing], schema=self.rejected)
+
+    def nothing(self) -> pa.RecordBatch:
+        """No scored row, in the schema of scored rows."""
+        return pa.RecordBatch.from_arrays([pa.nulls(0, each.type) for each in self.accepted], schema=self.accepted)
 
     def _held(self, batch: pa.RecordBatch, field: schema.Field) -> pa.Array | None:
         """A field's values in the type that they are checked in, if the batch has them."""

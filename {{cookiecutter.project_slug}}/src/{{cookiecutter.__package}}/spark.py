@@ -10,15 +10,17 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.fs
 
 from . import batch, files, source
 from .cli import UserError
 from .predictor import Predictor
-from .scoring import SchemaError, Scorer
+from .scoring import BadLine, SchemaError, Scorer
 
 try:
     from pyspark.errors import PySparkException
@@ -30,7 +32,7 @@ except ImportError:
     raise UserError("Spark is not installed here: run `make spark`") from None
 
 if TYPE_CHECKING:
-    from .batch import Counts, Unit
+    from .batch import Unit
 
 NUMBER, LINE = "_row_number", "_line"
 Batches = Iterable[pa.RecordBatch]
@@ -43,21 +45,20 @@ class SparkJob(batch.Job):
     has, and reach inputs and output under the same names as this process.
     """
 
-    def run(self, units: Iterable[Unit], *, force: bool = False) -> Counts:
-        """Score every unit that is not up to date."""
-        for unit in units:
-            if unit.target.form:
-                raise UserError(f"OUTPUT={unit.target} is a file: Spark writes a folder of Parquet files, name one")
-            if not force and self._up_to_date(unit):
-                self.counts.up_to_date += 1
-                continue
-            try:
-                self._on_spark(unit)
-            except PySparkException as error:
-                raise UserError(f"Spark: {_reason(error)}") from None
-        return self.counts
+    def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
+        """Write the unit's output, and beside it its rejected rows; what fails leaves the old ones as they were."""
+        if unit.target.form:
+            raise UserError(f"OUTPUT={unit.target} is a file: Spark writes a folder of Parquet files, name one")
+        partial = unit.target.with_ending(".partial")
+        try:
+            self._on_spark(unit, partial)
+        except PySparkException as error:
+            raise UserError(f"Spark: {_reason(error)}") from None
+        finally:
+            if partial.info().type == pa.fs.FileType.Directory:
+                partial.system.delete_dir(partial.path)
 
-    def _on_spark(self, unit: Unit) -> None:
+    def _on_spark(self, unit: Unit, partial: files.Place) -> None:
         identity = self._identity(unit)
         with tempfile.TemporaryDirectory() as scratch:
             session = _session(Path(scratch), self._settings.batch_rows)
@@ -80,7 +81,6 @@ class SparkJob(batch.Job):
                     for rows in batches:
                         yield each, *_parts(rows, each)
 
-                partial = unit.target.with_ending(".partial")
                 _write(given, scored, scorer.accepted, partial / "scored")
                 _write(given, refused, scorer.rejected, partial / "rejected")
                 counts = [session.read.parquet(str(partial / name)).count() for name in ("scored", "rejected")]
@@ -94,20 +94,17 @@ class SparkJob(batch.Job):
         self.counts.rejected += rejected
         self.progress.add(rows)
         known = batch.describe(self._predictor.card, self._log.run_id, unit, [], rows, rejected) | identity
-        try:
-            _replace(partial / "rejected", unit.rejected if rejected else None)
-            if unit.state() != identity["input_state"]:
-                raise UserError(f"{unit.sources[0][0]} changed while it was read: run the job again")
-            if rejected > rows * self._settings.max_rejected_share:
-                self.counts.refused.append(f"{unit.target}: {rejected:,} of {rows:,} rows were refused")
-                return
-            with files.errors(unit.target):
-                with partial.system.open_output_stream((partial / "scored" / files.JOB_FILE).path) as stream:
-                    stream.write(json.dumps(known).encode())
-                _replace(partial / "scored", unit.target)
-            self.counts.files += 1
-        finally:
-            partial.system.delete_dir(partial.path)
+        if unit.state() != identity["input_state"]:
+            raise UserError(f"{unit.sources[0][0]} changed while it was read: run the job again")
+        _replace(partial / "rejected", unit.rejected if rejected else None)
+        if rejected > rows * self._settings.max_rejected_share:
+            self.counts.refused.append(f"{unit.target}: {rejected:,} of {rows:,} rows were refused")
+            return
+        with files.errors(unit.target):
+            with partial.system.open_output_stream((partial / "scored" / files.JOB_FILE).path) as stream:
+                stream.write(json.dumps(known).encode())
+            _replace(partial / "scored", unit.target)
+        self.counts.files += 1
 
 
 def _session(scratch: Path, rows: int) -> SparkSession:
@@ -174,12 +171,9 @@ def _parts(rows: pa.RecordBatch, scorer: Scorer) -> tuple[pa.RecordBatch, pa.Arr
     """Of a batch its readable rows, their numbers, and its unreadable lines as refused."""
     lines, given = rows.column(LINE), rows.select(scorer.rejected.names[2:])
     readable = lines.is_null()
-    bad = [line for line in lines.to_pylist() if line is not None]
-    reasons = [f"the line has {len(next(csv.reader([line])))} columns, not {len(given.schema)}: {line}" for line in bad]
-    nothing = [pa.nulls(len(bad), each.type) for each in list(scorer.rejected)[2:]]
-    unreadable = [pa.nulls(len(bad), pa.int64()), pa.array(reasons, pa.string()), *nothing]
-    refused = pa.RecordBatch.from_arrays(unreadable, schema=scorer.rejected)
-    return given.filter(readable), rows.column(NUMBER).filter(readable), refused
+    texts = [text for text in lines.to_pylist() if text is not None]
+    bad = [BadLine(None, len(next(csv.reader([text]))), len(given.schema), text) for text in texts]
+    return given.filter(readable), rows.column(NUMBER).filter(readable), scorer.unreadable(bad)
 
 
 def _write(

@@ -121,9 +121,7 @@ def _refuse(error: ValidationError) -> Response:
         }
         for each in found[:MAX_ERRORS]
     ]
-    first = errors[0]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return _problem(422, "invalid record", f"{first['field']}: {first['expected']}{more}", errors=errors)
+    return _problem(422, "invalid record", schema.reason(error), errors=errors)
 
 
 def _shown(value: Any) -> Any:
