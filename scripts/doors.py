@@ -1,4 +1,4 @@
-"""Add what the other doors need to the environment that all tests share, unless it is there already."""
+"""Add what other answers need to the environment that all tests share, unless it is there already."""
 
 import argparse
 import json
@@ -9,21 +9,25 @@ import tempfile
 from cookiecutter.main import cookiecutter
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CATEGORIES = {"batch": "packages", "streaming": "packages broker"}
+WANTED = {
+    "batch": ({"deployment": "batch"}, "packages"),
+    "streaming": ({"deployment": "streaming"}, "packages broker"),
+    "remote": ({"tracking": "remote"}, "tracking"),
+}
 
 
 def main():
-    """Bake each door and let pipenv install its lock into the shared environment."""
+    """Bake with each answer and let pipenv install what it adds to the lock into the shared environment."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("environment", type=pathlib.Path)
     parser.add_argument("--pipenv", required=True)
     given = parser.parse_args()
-    for door, categories in CATEGORIES.items():
-        done = given.environment / f".{door}"
+    for name, (answers, categories) in WANTED.items():
+        done = given.environment / f".{name}"
         with tempfile.TemporaryDirectory() as scratch:
-            answers = {"deployment": door, "maturity_level": "1"}
+            context = {**answers, "maturity_level": "1"}
             baked = cookiecutter(
-                str(ROOT), no_input=True, default_config=True, output_dir=scratch, extra_context=answers
+                str(ROOT), no_input=True, default_config=True, output_dir=scratch, extra_context=context
             )
             lock = json.loads((pathlib.Path(baked) / "Pipfile.lock").read_text())["_meta"]["hash"]["sha256"]
             if done.exists() and done.read_text() == lock:

@@ -4,6 +4,7 @@ One superset Pipfile holds what any answer may need. Its [packages] table is the
 resolves all of it together and every category gets the same version of a package.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -14,7 +15,9 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "templates" / "locks"
 DOORS = ("web", "batch", "streaming")
-CATEGORIES = {name: name for name in (*DOORS, "train", "notebook", "broker", "spark")} | {"dev-packages": "develop"}
+CATEGORIES = {name: name for name in (*DOORS, "train", "tracking", "notebook", "broker", "spark")} | {
+    "dev-packages": "develop"
+}
 
 
 def environment(folder):
@@ -33,7 +36,9 @@ def environment(folder):
 
 def superset(wanted):
     """The text of the Pipfile whose [packages] is the union of every category."""
-    requirements = sorted({line for line in wanted.splitlines() if line and not line.startswith(("#", "["))})
+    lines = [line for line in wanted.splitlines() if line and not line.startswith(("#", "["))]
+    # A package that one category wants with extras and another without is there once, with them.
+    requirements = sorted({line.split(" = ")[0]: line for line in sorted(lines, key=lambda line: "{" in line)}.values())
     return "\n".join(["[packages]", *requirements, "", wanted])
 
 
@@ -77,14 +82,13 @@ def renew_hashes():
     from cookiecutter.main import cookiecutter
 
     hashes = {}
-    for door in DOORS:
-        for level in ("0", "1"):
-            with tempfile.TemporaryDirectory() as scratch:
-                answers = {"deployment": door, "maturity_level": level}
-                baked = cookiecutter(
-                    str(ROOT), no_input=True, extra_context=answers, output_dir=scratch, default_config=True
-                )
-                hashes[door + level] = pipfile_hash(pathlib.Path(baked))
+    for door, tracking, level in itertools.product(DOORS, ("local", "remote"), ("0", "1")):
+        with tempfile.TemporaryDirectory() as scratch:
+            answers = {"deployment": door, "tracking": tracking, "maturity_level": level}
+            baked = cookiecutter(
+                str(ROOT), no_input=True, extra_context=answers, output_dir=scratch, default_config=True
+            )
+            hashes[f"{door}-{tracking}-{level}"] = pipfile_hash(pathlib.Path(baked))
     path = ROOT / "cookiecutter.json"
     questions = path.read_text(encoding="utf-8").splitlines()
     table = "  " + json.dumps({"_lock_hash": hashes})[1:-1] + ","

@@ -34,7 +34,7 @@ class Project:
 
     def files(self):
         """Every file's path inside the project, apart from what its commands made."""
-        made = {".venv", "model", "mlartifacts", "reports", ".cache", "data", "build", "scored"}
+        made = {".venv", ".outbox", "model", "mlartifacts", "reports", ".cache", "data", "build", "scored"}
         found = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         return sorted(
             path.as_posix()
@@ -143,6 +143,18 @@ def service(project, **environment):
     up = f"http://127.0.0.1:{port}/readyz"
     with project.running("serve", f"PORT={port}", until=lambda _: answers_at(up), WEB_CONCURRENCY="1", **environment):
         yield port
+
+
+@contextlib.contextmanager
+def tracking_server(project, **environment):
+    """`make tracking-server` in a project, for the length of a with block; gives its address, where the project finds it."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    own = project.environment
+    project.environment = lambda **more: own(**{"MLFLOW_TRACKING_URI": address, **more})
+    up = f"{address}/health"
+    with project.running("tracking-server", f"PORT={port}", until=lambda _: answers_at(up), **environment):
+        yield address
 
 
 @contextlib.contextmanager

@@ -1,13 +1,15 @@
 """What a person types in a generated project, typed: each level's own tests and linters, and the README's commands."""
 
+import contextlib
 import json
 import math
 import re
+import shlex
 import urllib.error
 import urllib.request
 
 import pytest
-from conftest import DOORS, NAMED, service, worker
+from conftest import DOORS, NAMED, service, tracking_server, worker
 
 LEVELS = ("0", "1", "2")
 
@@ -30,10 +32,20 @@ def post(port, content):
     return answer
 
 
-@pytest.mark.parametrize("level", ["1", "2"])
-@pytest.mark.parametrize("door", DOORS)
-def test_the_tests_and_linters_of_a_level_pass_in_a_path_with_a_space(bake, door, level, tmp_path):
-    project = bake(**NAMED, deployment=door, maturity_level=level)
+PAIRS = [
+    ("web", "local", "1"),
+    ("web", "remote", "2"),
+    ("batch", "remote", "1"),
+    ("batch", "local", "2"),
+    ("streaming", "local", "1"),
+    ("streaming", "remote", "2"),
+]
+"""Every pair of a door, a way of tracking and a level that has tests."""
+
+
+@pytest.mark.parametrize(("door", "tracking", "level"), PAIRS)
+def test_the_tests_and_linters_of_a_level_pass_in_a_path_with_a_space(bake, door, tracking, level, tmp_path):
+    project = bake(**NAMED, deployment=door, tracking=tracking, maturity_level=level)
     project.path = project.path.rename(tmp_path / "night bus").resolve()
     project.borrow_environment()
     for target in ("lint", "test"):
@@ -46,16 +58,27 @@ ELSEWHERE = {"lint", "test", "spark", "predict", "produce"}
 """What other tests type, and what needs a server that runs."""
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("door", DOORS)
-def test_the_commands_of_the_readme_work_in_their_order(bake, door, level):
+@pytest.mark.parametrize(
+    ("door", "tracking", "level"),
+    [*((door, "local", level) for door in DOORS for level in LEVELS), ("web", "remote", "2"), ("batch", "remote", "0")],
+)
+def test_the_commands_of_the_readme_work_in_their_order(bake, door, tracking, level):
     """Every line of every `sh` block, but those that have a test of their own."""
-    project = bake(**NAMED, deployment=door, maturity_level=level).borrow_environment()
+    project = bake(**NAMED, deployment=door, tracking=tracking, maturity_level=level).borrow_environment()
+    with contextlib.ExitStack() as servers:
+        type_the_readme(project, door, level, servers)
+
+
+def type_the_readme(project, door, level, servers):
+    """What the README of a project tells to type; servers that it starts run until the end."""
     blocks = re.findall(r"```sh\n(.*?)```", project.text("README.md"), flags=re.S)
-    lines = [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     assert all(words[0] == "make" for words in lines)
     typed = [words[1:] for words in lines if words[1] not in SERVERS | ELSEWHERE and "ENGINE=spark" not in words]
     for words in typed:
+        if words == ["tracking-server"]:
+            servers.enter_context(tracking_server(project))
+            continue
         done = project.make(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
     assert len(typed) >= 3
@@ -156,7 +179,20 @@ def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, sai
 def test_make_alone_lists_every_target(bake, door, own):
     project = bake(**NAMED, deployment=door)
     listed = {line.split()[0]: line for line in project.make().stdout.splitlines()}
-    always = {"setup", "data", "train", "pipeline", "ui", "test", "lint", "notebook", "image", "clean"}
+    always = {
+        "setup",
+        "data",
+        "train",
+        "pipeline",
+        "ui",
+        "resend",
+        "migrate-tracking",
+        "test",
+        "lint",
+        "notebook",
+        "image",
+        "clean",
+    }
     assert always | own <= set(listed)
     assert all(len(line) <= 80 for line in listed.values())
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 # Before the package is imported: no test may touch the project's own runs, models or settings.
-os.environ.pop("MLFLOW_TRACKING_URI", None)
-os.environ.pop("MODEL_URI", None)
+for name in [name for name in os.environ if name.startswith(("MLFLOW_", "MODEL_"))]:
+    del os.environ[name]
+os.environ["PYTHON_DOTENV_DISABLED"] = "1"
 
 from {{ cookiecutter.__package }} import data, package, params, train
 from {{ cookiecutter.__package }}.data import Dataset
@@ -27,7 +28,7 @@ def dataset(settings: params.Params) -> Dataset:
     return data.load(settings.data)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tracking store for this test run, used by everything that talks to MLflow."""
     folder = tmp_path_factory.mktemp("tracking")

@@ -12,8 +12,8 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(whole)]
-"""A whole number, written with a point or without."""
+WHOLE = BeforeValidator(whole)
+"""Marks an `int` that may be written with a point. It comes last: bounds before it are in the JSON schema too."""
 
 LocalTime = Annotated[NaiveDatetime, WithJsonSchema({"type": "string", "format": "date-time-local"})]
 """A date and a time of day where the record is from, without an offset."""

@@ -44,6 +44,12 @@ class Package(Section):
     tolerance: float = Field(default=0.001, gt=0)
 
 
+class Tracking(Section):
+    """Where runs and models go: a server's address, or nothing for an SQLite file in the project."""
+
+    uri: str = ""
+
+
 class Validation(Section):
     """When a data set is too poor to train on."""
 
@@ -92,6 +98,7 @@ class Params(Section):
     data: Data = Data()
     model: Model = Model()
     package: Package = Package()
+    tracking: Tracking = Tracking()
     validation: Validation = Validation()
     gate: Gate = Gate()
     service: Service = Service()

@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 
 from . import card, data, gate, params, registry, source, tracking, train, validate
+from .cli import UserError
 from .package import ModelError
 from .predictor import Predictor
 
@@ -46,6 +47,10 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         say("fit to train on (reports/data.md)")
     with step("train"):
         trained = train.train(dataset, settings, folder / ".cache" / "candidate", say)
+        if not trained.model_uri:
+            raise UserError(
+                "the tracking server has not got the model, so it is not registered: run the pipeline again"
+            )
     with step("gate"):
         _, newest = data.split(dataset, settings.data.validation_share)
         say(gate.require(trained.card, _champion(), newest, settings.gate))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .fields import LocalTime, Whole
+from .fields import WHOLE, LocalTime
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -20,7 +20,7 @@ TIME = "lpep_pickup_datetime"
 ID = "ride_id"
 METRIC = "rmse"
 
-Zone = Annotated[Whole, Field(ge=1, le=265, description="Taxi zone, 1 to 265")]
+Zone = Annotated[int, Field(ge=1, le=265, description="Taxi zone, 1 to 265"), WHOLE]
 
 
 class Record(BaseModel):

@@ -12,10 +12,10 @@ from typing import Any
 import annotated_types
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, NaiveDatetime, ValidationError, WithJsonSchema
+from pydantic import NaiveDatetime, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from .fields import whole
+from .fields import WHOLE
 from .problem import Columns, Record
 
 DTYPES: dict[Any, str] = {
@@ -51,7 +51,7 @@ def _field(name: str) -> Field:
     kind, marks = _unwrapped(info.annotation, list(info.metadata))
     least = next((mark.ge for mark in marks if isinstance(mark, annotated_types.Ge)), None)
     most = next((mark.le for mark in marks if isinstance(mark, annotated_types.Le)), None)
-    known = all(isinstance(mark, KNOWN) or mark == BeforeValidator(whole) for mark in marks)
+    known = all(isinstance(mark, KNOWN) or mark == WHOLE for mark in marks)
     plain = known and kind in DTYPES
     return Field(
         name, DTYPES.get(kind, "object"), info.is_required(), typing.cast(Any, least), typing.cast(Any, most), plain

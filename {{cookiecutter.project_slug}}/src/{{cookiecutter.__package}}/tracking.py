@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import json
 import logging
@@ -12,22 +13,35 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-# Before MLflow is imported: nobody asked for usage reports to leave the machine, nor for a bar per downloaded file.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+import dotenv
+
+from .params import ROOT
+
+# Before MLflow is imported. What .env says of this machine comes after what the environment says already.
+dotenv.load_dotenv(ROOT / ".env")
+DEFAULTS = {
+    # Nobody asked for usage reports to leave the machine, for a bar per downloaded file or for addresses of runs.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A server that is away is noticed in seconds; MLflow would try for minutes, and the outbox loses nothing.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
 
 import mlflow
-import pandas as pd
+import requests
 import sqlalchemy.exc
-from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from . import params, problem
+from . import params, remote
 from .cli import UserError
-from .params import ROOT
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -36,21 +50,30 @@ SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
 """What the logged model needs, at the versions of the lock; letting MLflow guess them would cost ten seconds a run."""
 
 
-def connect() -> mlflow.MlflowClient:
-    """Point MLflow at the tracking store; an SQLite file that does not exist yet is made.
+def connect(address: str = "") -> mlflow.MlflowClient:
+    """Point MLflow at the tracking store, that at `address` or the project's; a new SQLite file is made.
 
     Raises:
-        UserError: the store cannot be opened or made.
+        UserError: the store cannot be opened or made, or the server cannot be used.
     """
     # What goes wrong is said once, by `errors`; MLflow would log it with its traceback as well.
-    for noisy in ("mlflow", "alembic"):
+    for noisy in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
-    mlflow.set_tracking_uri(uri())
-    mlflow.set_registry_uri(uri())
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    address = address or uri()
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    # MLflow has written the variable too, which is the user's: `uri` must go on telling what it was set to.
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if given is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = given
+    if not is_local(address):
+        remote.reach(address, os.environ.get("MLFLOW_TRACKING_USERNAME", ""))
+        return mlflow.MlflowClient()
     with errors():
-        database = Path(uri().removeprefix("sqlite:///"))
-        if uri().startswith("sqlite:///") and not database.exists():
+        database = Path(address.removeprefix("sqlite:///"))
+        if address.startswith("sqlite:///") and not database.exists():
             _create(database)
         return mlflow.MlflowClient()
 
@@ -59,20 +82,36 @@ def _create(database: Path) -> None:
     """A whole SQLite store or none: MLflow cannot open one whose creation was cut short."""
     with tempfile.TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as scratch:
         made = Path(scratch) / database.name
-        store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", (ROOT / "mlartifacts").as_uri())  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", _artifacts(database))  # type: ignore[no-untyped-call]
         store.engine.dispose()
         if not database.exists():  # else somebody was quicker
             made.replace(database)
 
 
+def _artifacts(database: Path) -> str:
+    """Where the artifacts of an SQLite store's runs are: beside it."""
+    return (database.parent / "mlartifacts").as_uri()
+
+
 def uri() -> str:
-    """The tracking store: `MLFLOW_TRACKING_URI`, else the SQLite file of this project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ROOT / 'mlflow.db').as_posix()}"
+    """The tracking store: `MLFLOW_TRACKING_URI`, else `tracking.uri` of params.toml, else this project's SQLite file."""
+    given = os.environ.get("MLFLOW_TRACKING_URI") or params.load().tracking.uri
+    return given.rstrip("/") or f"sqlite:///{(ROOT / 'mlflow.db').as_posix()}"
 
 
-def is_local() -> bool:
+def is_local(address: str = "") -> bool:
     """Whether runs go to a file rather than to a server."""
-    return not uri().startswith("http")
+    return not (address or uri()).startswith("http")
+
+
+def look() -> str:
+    """Where a person looks at runs."""
+    return "make ui" if is_local() else uri()
+
+
+def user() -> str:
+    """Who works here: the name that the server knows, else that of the machine's account."""
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
 
 
 def model_name() -> str:
@@ -102,7 +141,8 @@ def experiment(part: str = "") -> str:
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = (ROOT / "mlartifacts").as_uri() if is_local() else None
+        store = mlflow.get_tracking_uri()
+        location = _artifacts(Path(store.removeprefix("sqlite:///"))) if store.startswith("sqlite:///") else None
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException:
@@ -114,29 +154,17 @@ def experiment(part: str = "") -> str:
 
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
-    """Turn what MLflow raises for a store that is away, full or read-only into one line with the remedy."""
+    """Turn what MLflow raises for a store that is away, full, read-only or closed to us into one line with the remedy."""
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
+        told = "" if is_local(mlflow.get_tracking_uri()) else remote.explain(error)
+        if told:
+            raise UserError(told) from None
         reason = _reason(error)
         raise UserError(
             f"MLflow at {mlflow.get_tracking_uri()}: {reason}; check that it can be reached and written"
         ) from None
-
-
-@contextlib.contextmanager
-def run(train: Dataset, validation: Dataset, settings: params.Params) -> Iterator[str]:
-    """One MLflow run with the settings, both data sets and the tags of `tags`; gives its id."""
-    connect()
-    with errors():
-        mlflow.set_experiment(experiment_id=experiment())
-        with mlflow.start_run(tags=tags(train, validation)) as active:
-            mlflow.log_params(_flat(settings.model_dump(include={"data", "model", "package"})))
-            for dataset, context in ((train, "training"), (validation, "validation")):
-                frame = pd.DataFrame({**dataset.columns, problem.TARGET: dataset.target})
-                logged = from_pandas(frame, name=dataset.name[:500], digest=dataset.fingerprint)
-                mlflow.log_input(logged, context=context)
-            yield active.info.run_id
 
 
 def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
@@ -175,10 +203,3 @@ def _git(*words: str) -> str:
     except FileNotFoundError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

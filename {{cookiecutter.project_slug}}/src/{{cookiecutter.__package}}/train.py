@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from . import data, export, package, params, plots, problem, tracking
+from . import data, export, package, params, plots, problem, runs, tracking
 from .cli import UserError
 from .data import Dataset
 from .predictor import Predictor
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves behind."""
+    """What a training leaves behind; without `model_uri` its run still waits in the outbox."""
 
     run_id: str
     model_uri: str
@@ -41,10 +41,10 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
     """
     older, newest = data.split(dataset, settings.data.validation_share)
     say(f"{len(older):,} rows to train on, {len(newest):,} from {newest.span[0][:10]} on to validate with")
-    with tracking.run(older, newest, settings) as run_id:
+    with runs.run(older, newest, settings) as run:
         features = problem.features(older.columns)
         estimator = fit(features, older.target, settings, say)
-        card = describe(run_id, older, newest, features, settings)
+        card = describe(run.id, older, newest, features, settings)
         built = package.Package(export.to_onnx(estimator), card)
         predictor = Predictor(built)
         card |= evaluate(predictor, older, newest)
@@ -57,9 +57,9 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
             f"{problem.METRIC} {score:.4f} {problem.UNIT} on the validation rows; always saying the mean: {baseline:.4f}"
         )
         say(f"packaged as ONNX; it agrees with the estimator to {difference:.1g} {problem.UNIT}")
-        model_uri = log(built, plots.all_plots(newest.target, predicted, matrix, estimator), newest)
+        run.model_uri = log(built, plots.all_plots(newest.target, predicted, matrix, estimator), newest)
     package.write(built, output)
-    return Trained(run_id, model_uri, output, card)
+    return Trained(run.id, run.model_uri, output, card)
 
 
 def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params, say: Say) -> Any:
@@ -158,4 +158,4 @@ def main() -> None:
     dataset = data.load(settings.data, given.data)
     print("\n".join(data.describe(dataset)))
     trained = train(dataset, settings, given.output)
-    print(f"run {trained.run_id} in experiment {tracking.experiment_name()} (look at it: make ui)")
+    print(f"run {trained.run_id} in experiment {tracking.experiment_name()} (look at it: {tracking.look()})")

@@ -1,9 +1,13 @@
 """The registry: who serves, how that changes, and where a version comes from."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from mlflow import MlflowClient, MlflowException
 
-from {{ cookiecutter.__package }} import card, data, gate, params, pipeline, registry, source, tracking
+from {{ cookiecutter.__package }} import data, gate, moves, params, pipeline, registry, source, tracking
+from {{ cookiecutter.__package }}.card import markdown
 from {{ cookiecutter.__package }}.cli import UserError
 from {{ cookiecutter.__package }}.predictor import Predictor
 
@@ -62,6 +66,65 @@ def test_an_archived_version_is_not_promoted_and_not_rolled_back_to(versions):
     assert champion() == "2"
 
 
+def test_every_move_of_the_champion_is_remembered_with_who_and_why(versions):
+    registry.promote("3", "fewer errors at night")
+    registry.rollback("it was slower")
+    moved = [(row["what"], row["from"], row["to"], row["why"]) for row in registry.history()]
+    assert moved == [
+        ("rollback", "3", "1", "it was slower"),
+        ("promote", "1", "3", "fewer errors at night"),
+        ("register", "-", "1", "the first version"),
+    ]
+    assert {row["who"] for row in registry.history()} == {tracking.user()}
+
+
+def test_on_a_server_a_move_needs_a_reason(versions, monkeypatch):
+    client = tracking.connect()
+    monkeypatch.setattr(tracking, "is_local", lambda: False)
+    monkeypatch.setattr(tracking, "connect", lambda: client)
+    for action in (lambda: registry.promote("2", " "), registry.rollback):
+        with pytest.raises(UserError, match="REASON="):
+            action()
+    assert champion() == "1"
+
+
+def test_who_comes_second_is_told_and_changes_nothing(versions):
+    client = tracking.connect()
+    with moves.alone(client, tracking.model_name()), pytest.raises(UserError, match="at this moment"):
+        registry.promote("2")
+    assert champion() == "1"
+    assert "replaced version 1" in registry.promote("2")
+
+
+def test_a_move_that_was_cut_off_does_not_stop_the_next_for_long(versions, monkeypatch):
+    client = tracking.connect()
+    client.create_registered_model(f"{tracking.model_name()}.moving")
+    monkeypatch.setattr(moves, "STALE_SECONDS", -1)
+    assert "replaced version 1" in registry.promote("2")
+
+
+def test_a_champion_that_changed_meanwhile_is_left_as_it_is(versions, monkeypatch):
+    @contextlib.contextmanager
+    def slowly(client, name):
+        client.set_registered_model_alias(name, "champion", "3")
+        yield
+
+    monkeypatch.setattr(moves, "alone", slowly)
+    with pytest.raises(UserError, match="changed by somebody else"):
+        registry.promote("2")
+    assert champion() == "3"
+
+
+def test_a_move_that_the_store_refuses_is_not_remembered(versions, monkeypatch):
+    def refuses(*_):
+        raise MlflowException("only a maintainer of the team may do this")
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", refuses)
+    with pytest.raises(UserError, match="maintainer"):
+        registry.promote("2")
+    assert [row["what"] for row in registry.history()] == ["register"]
+
+
 def test_a_version_is_traced_to_its_commit_data_and_lock(versions, trained):
     found = registry.trace("1")
     assert found["run"] == trained.run_id
@@ -108,6 +171,6 @@ def test_the_pipeline_registers_a_version_that_serves(tmp_path, store, settings,
 
 
 def test_the_card_names_data_metrics_and_commit(trained):
-    text = card.markdown(trained.card)
+    text = markdown(trained.card)
     for part in (trained.run_id, trained.card["git_commit"], trained.card["data"]["fingerprint"], "| rmse |"):
         assert part in text

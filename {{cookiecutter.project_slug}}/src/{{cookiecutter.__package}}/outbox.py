@@ -1,0 +1,121 @@
+"""Runs on their way to a tracking server: logged here first, delivered once, kept while the server is away."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+
+import mlflow
+from mlflow.entities import Run, ViewType
+
+from . import tracking
+from .cli import UserError
+from .params import ROOT
+from .transfer import Transfer, local
+
+FOLDER = ROOT / ".outbox"
+SERVER_RUN = "server_run_id"
+"""The tag that names the run on the server which a run here was announced as."""
+
+
+def store() -> str:
+    """The outbox's own SQLite store."""
+    return f"sqlite:///{(FOLDER / 'mlflow.db').as_posix()}"
+
+
+def announce(tags: dict[str, str]) -> dict[str, str]:
+    """Open a run on the server, so that its id is known from the start, and point MLflow at the outbox.
+
+    Gives the tag that names it; nothing where the server cannot be used, which a line says.
+    """
+    known = {}
+    try:
+        client = tracking.connect()
+        with tracking.errors():
+            known[SERVER_RUN] = client.create_run(tracking.experiment(), tags=tags).info.run_id
+    except UserError as error:
+        print(f"warning: {error}; training goes on, its run is logged to {FOLDER.name}", file=sys.stderr)
+    FOLDER.mkdir(exist_ok=True)
+    tracking.connect(store())
+    return known
+
+
+def deliver(run_id: str, model_uri: str = "") -> str:
+    """Bring a run of the outbox to the server; gives the address there of the model that `model_uri` names here.
+
+    What cannot be delivered stays, a line says why, and the address is empty.
+    """
+    try:
+        with _alone():
+            address = tracking.connect()
+            with tracking.errors():
+                return _send(Transfer(mlflow.MlflowClient(store(), store()), address), run_id, model_uri)
+    except UserError as error:
+        print(f"warning: {error}; the run is kept in {FOLDER.name}: deliver it with `make resend`", file=sys.stderr)
+        return ""
+
+
+def _send(transfer: Transfer, run_id: str, model_uri: str) -> str:
+    run = transfer.source.get_run(run_id)
+    transfer.run(run, tracking.experiment(), run.data.tags.get(SERVER_RUN, ""))
+    for output in run.outputs.model_outputs if run.outputs else []:
+        _forget(transfer.source.get_logged_model(output.model_id).artifact_location)
+    _forget(str(run.info.artifact_uri))
+    transfer.source.delete_run(run_id)
+    copy = transfer.models.get(model_uri.removeprefix("models:/"))
+    return f"models:/{copy}" if copy else ""
+
+
+def _forget(artifacts: str) -> None:
+    # MLflow keeps them in a folder of their own, which has the name of the run or model.
+    shutil.rmtree(local(artifacts).parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One delivery at a time; whoever dies while delivering leaves the way free."""
+    FOLDER.mkdir(exist_ok=True)
+    lock = sqlite3.connect(FOLDER / "lock.db", timeout=0, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+    except sqlite3.OperationalError:
+        raise UserError("another delivery from this folder is under way") from None
+    finally:
+        lock.close()
+
+
+def waiting() -> list[Run]:
+    """The runs that are still here, oldest first."""
+    if not (FOLDER / "mlflow.db").exists():
+        return []
+    client = mlflow.MlflowClient(store(), store())
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    return list(client.search_runs(experiments, "", ViewType.ACTIVE_ONLY, 50_000, ["attributes.start_time ASC"]))
+
+
+def main() -> int:
+    """`make resend`: deliver what waits in the outbox, once."""
+    parser = argparse.ArgumentParser(prog="make resend", description=main.__doc__)
+    parser.add_argument("--all", action="store_true", help="also runs that did not end, as killed (make resend ALL=1)")
+    given = parser.parse_args()
+    if tracking.is_local():
+        raise UserError("runs go to a file here, there is nothing to deliver: set MLFLOW_TRACKING_URI in .env")
+    # One question before many: a server that is away is told of once.
+    tracking.connect()
+    runs = waiting()
+    ended = [run for run in runs if given.all or run.info.status != "RUNNING"]
+    for run in ended:
+        if run.info.status == "RUNNING":
+            mlflow.MlflowClient(store(), store()).set_terminated(run.info.run_id, "KILLED")
+        deliver(run.info.run_id)
+    left = {run.info.run_id for run in waiting()}
+    kept = sum(run.info.run_id in left for run in ended)
+    print(f"{len(ended) - kept:,} runs delivered to {tracking.uri()}, {kept:,} kept")
+    if len(runs) > len(ended):
+        print(f"{len(runs) - len(ended):,} runs have not ended: if they were killed, make resend ALL=1 sends them too")
+    return 1 if kept else 0
