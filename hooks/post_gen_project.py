@@ -15,8 +15,11 @@ WEB, BATCH, STREAMING = ({"deployment": door} for door in ("web", "batch", "stre
 REMOTE, SOFTWARE = {"tracking": "remote"}, {"level": 1}
 
 # A path with several conditions needs all of them; "level" is the least that has it.
+PROBLEMS = {"ride_duration": {"problem": "ride-duration"}, "churn": {"problem": "churn"}}
+OF_A_PROBLEM = (f"{PACKAGE}/problem", "tests/code/test_problem", "tests/data/test_sample", "tests/model/test_behaviour")
 KEEP = {
-    f"{PACKAGE}/problem.ride_duration.py": {"problem": "ride-duration"},
+    **{f"{name}.{problem}.py": kept for name in OF_A_PROBLEM for problem, kept in PROBLEMS.items()},
+    "examples/marketing.py": {"problem": "churn", **WEB},
     **{f"{PACKAGE}/{name}": WEB for name in ("web.py", "openapi.py", "templates", "static")},
     **{
         f"{PACKAGE}/{name}.py": BATCH
@@ -43,11 +46,12 @@ KEEP = {
     ".github/workflows/train.yml": {"ci": "github", "level": 2},
     ".github/workflows/score.yml": {"ci": "github", **BATCH, "level": 2},
     **{f"{PACKAGE}/{name}.py": {"level": 2} for name in ("card", "gate", "moves", "pipeline", "registry", "validate")},
+    "tests/code/test_gate.py": {"level": 2},
     "tests/code/test_registry.py": {"level": 2},
     "tests/data/test_validation.py": {"level": 2},
 }
 # A file whose name says for which answer it is gets the name that the project knows it by.
-RENAME = {f"{PACKAGE}/problem.ride_duration.py": f"{PACKAGE}/problem.py"}
+RENAME = {f"{name}.{problem}.py": f"{name}.py" for name in OF_A_PROBLEM for problem in PROBLEMS}
 
 
 def kept(conditions):
@@ -62,5 +66,5 @@ for name, conditions in KEEP.items():
         for parent in path.parents[:-1]:
             if not any(parent.iterdir()):
                 parent.rmdir()
-    elif name in RENAME:
+    elif path.exists() and name in RENAME:
         path.rename(RENAME[name])

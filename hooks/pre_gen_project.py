@@ -12,8 +12,8 @@ ANSWERS = json.loads({{ cookiecutter | jsonify | tojson }})
 # Distributions that the project imports: a package of the same name would shadow them.
 DEPENDENCIES = {
     "annotated_types", "boto3", "confluent_kafka", "dotenv", "flask", "flask_wtf", "gunicorn", "jinja2", "jupyterlab", "matplotlib", "mlflow", "mypy",
-    "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "prometheus_client", "psycopg", "pyarrow", "pydantic", "pytest", "requests", "ruff",
-    "scipy", "skl2onnx", "sklearn", "sqlalchemy", "tests", "tqdm", "werkzeug", "xgboost",
+    "numpy", "onnx", "onnxmltools", "onnxruntime", "optuna", "pandas", "prometheus_client", "psycopg", "pyarrow", "pydantic", "pytest", "requests", "ruff",
+    "scipy", "skl2onnx", "sklearn", "skops", "sqlalchemy", "tests", "tqdm", "werkzeug", "xgboost",
 }  # fmt: skip
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 LONGEST = {"project_name": 60, "project_slug": 40, "description": 200, "author": 80}

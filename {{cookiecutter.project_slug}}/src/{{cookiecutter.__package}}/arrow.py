@@ -40,10 +40,21 @@ def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type) -> NDArray
     try:
         if pa.types.is_timestamp(values.type) and values.type.tz:
             raise pa.ArrowInvalid("it has a time zone")
+        if kind is str:
+            return _texts(values)
         cast = values.cast(TYPES[kind], safe=kind is not np.datetime64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"column {name} should hold {WANTED[kind]} but is {values.type}: {error}") from None
     return np.asarray(cast.to_numpy() if isinstance(cast, pa.ChunkedArray) else cast.to_numpy(zero_copy_only=False))
+
+
+def _texts(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Texts as objects, None where one is missing; rows with the same text share it."""
+    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    coded = whole.cast(pa.string()).dictionary_encode()
+    known = np.array([*coded.dictionary.to_pylist(), None], object)
+    places = coded.indices.fill_null(len(known) - 1) if coded.null_count else coded.indices
+    return np.asarray(known[places.to_numpy(zero_copy_only=False)])
 
 
 def parsed(text: pa.Array, kind: type) -> pa.Array:

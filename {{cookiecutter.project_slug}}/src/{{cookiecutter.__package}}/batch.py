@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="score again what is up to date (FORCE=1)")
     given = parser.parse_args()
     if not given.input or not given.output:
-        raise UserError("what is to be scored, and where to? make score INPUT=rides.parquet OUTPUT=scored.parquet")
+        raise UserError("what is to be scored, and where to? make score INPUT=new.parquet OUTPUT=scored.parquet")
     settings = params.load().batch
     if given.max_rejected is not None:
         settings = settings.model_copy(update={"max_rejected_share": given.max_rejected})

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
@@ -18,12 +19,16 @@ from numpy.typing import NDArray
 
 from . import arrow, download, params, problem, schema
 from .cli import UserError
+from .metrics import metrics
 from .problem import Columns
+
+TELLING = 0.999
+"""How well one feature may order the target by itself: as area under the ROC curve, or as correlation."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to learn from, oldest first: the record's fields and the target, each of shape (n,)."""
+    """Rows to learn from, oldest first where they have a time: the record's fields and the target, each of shape (n,)."""
 
     name: str
     columns: Columns
@@ -36,7 +41,9 @@ class Dataset:
 
     @property
     def span(self) -> tuple[str, str]:
-        """The first and the last time, ISO 8601."""
+        """The first and the last time, ISO 8601; nothing where the problem has no time."""
+        if not problem.TIME:
+            return "", ""
         times = self.columns[problem.TIME]
         return str(times[0].astype("datetime64[s]")), str(times[-1].astype("datetime64[s]"))
 
@@ -49,7 +56,7 @@ class Dataset:
             digest.update(values.tobytes() if values.dtype != object else "\0".join(map(str, values)).encode())
         return digest.hexdigest()[:16]
 
-    def take(self, rows: slice) -> Dataset:
+    def take(self, rows: slice | NDArray[np.int64]) -> Dataset:
         """Some of the rows, as a data set of their own."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         return Dataset(self.name, columns, self.target[rows], self.rows_read, self.dropped)
@@ -88,7 +95,15 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         table = file.to_table(columns=[given[name] for name in problem.RAW])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UserError(f"{path} is not a readable {form} file: {str(error).splitlines()[0]}") from None
-    return {name: arrow.column(table[given[name]], name, kind) for name, kind in problem.RAW.items()}
+    return {name: arrow.column(_filled(table[given[name]], kind), name, kind) for name, kind in problem.RAW.items()}
+
+
+def _filled(values: pa.ChunkedArray, kind: type) -> pa.ChunkedArray:
+    """A column whose blanks are missing values, where it is text that should be something else."""
+    if kind is str or not pa.types.is_string(values.type):
+        return values
+    blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(values), "")
+    return pa.compute.if_else(blank, pa.scalar(None, pa.string()), values)
 
 
 def clean(name: str, raw: Columns) -> Dataset:
@@ -97,6 +112,7 @@ def clean(name: str, raw: Columns) -> Dataset:
     Raises:
         UserError: no row is left.
     """
+    raw = problem.prepare(raw)
     target = problem.target(raw)
     rules: list[tuple[str, NDArray[np.bool_]]] = [
         *schema.violations(raw, needed=[problem.TIME]),
@@ -113,40 +129,79 @@ def clean(name: str, raw: Columns) -> Dataset:
     if not keep.any():
         reasons = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
         raise UserError(f"{name}: no row is left of {len(target):,} ({reasons or 'it is empty'})")
-    order = np.flatnonzero(keep)[np.argsort(raw[problem.TIME][keep], kind="stable")]
+    order = np.flatnonzero(keep)
+    if problem.TIME:
+        order = order[np.argsort(raw[problem.TIME][keep], kind="stable")]
     columns = {field.name: raw[field.name][order].astype(field.dtype) for field in schema.FIELDS}
     return Dataset(name, columns, target[order], len(target), dropped)
 
 
-def split(dataset: Dataset, validation_share: float) -> tuple[Dataset, Dataset]:
-    """The older rows to train on and the newest `validation_share` of them to validate with; none is in both.
+def split(dataset: Dataset, validation_share: float, seed: int = 42) -> tuple[Dataset, Dataset]:
+    """Rows to train on and `validation_share` of them to validate with; none is in both.
+
+    Where rows have a time, the newest are for validation. Otherwise chance decides, by `seed`, and each class gives the
+    same share.
 
     Raises:
         UserError: one of the two would be empty.
     """
-    cut = round(len(dataset) * (1 - validation_share))
-    if not 0 < cut < len(dataset):
+    rows = np.arange(len(dataset))
+    if problem.TIME:
+        chosen = rows >= round(len(dataset) * (1 - validation_share))
+    else:
+        rng = np.random.default_rng(seed)
+        groups = dataset.target if problem.TASK != "regression" else np.zeros(len(dataset))
+        chosen = np.zeros(len(dataset), bool)
+        for group in np.unique(groups):
+            members = rng.permutation(rows[groups == group])
+            chosen[members[: round(len(members) * validation_share)]] = True
+    if not chosen.any() or chosen.all():
         raise UserError(f"{dataset.name}: {len(dataset)} usable rows are too few to train and to validate")
-    return dataset.take(slice(cut)), dataset.take(slice(cut, None))
+    return dataset.take(rows[~chosen]), dataset.take(rows[chosen])
+
+
+def leaks(dataset: Dataset) -> list[str]:
+    """Features that by themselves order the target all but perfectly: they are known too late, or are the target."""
+    matrix, found = problem.features(dataset.columns), []
+    for name, values in zip(problem.FEATURES, matrix.T.astype(np.float64), strict=True):
+        known = ~np.isnan(values)
+        if problem.TASK == "multiclass" or known.sum() < 2 or np.ptp(values[known]) == 0:
+            continue
+        if problem.TASK == "binary":
+            alone = metrics(dataset.target[known], values[known])["roc_auc"]
+            tells = max(alone, 1 - alone) > TELLING
+        else:
+            tells = abs(np.corrcoef(values[known], dataset.target[known])[0, 1]) > TELLING
+        if tells:
+            found.append(name)
+    return found
 
 
 def describe(dataset: Dataset) -> Iterable[str]:
-    """Lines for a person: how many rows there are, from when to when, and what was dropped by which rule."""
+    """Lines for a person: how many rows there are, from when to when or of which class, and what was dropped and why."""
     first, last = dataset.span
-    yield f"{len(dataset):,} of {dataset.rows_read:,} rows from {dataset.name}, {first[:10]} to {last[:10]}"
+    when = f", {first[:10]} to {last[:10]}" if first else ""
+    yield f"{len(dataset):,} of {dataset.rows_read:,} rows from {dataset.name}{when}"
+    if problem.TASK != "regression":
+        classes, counts = np.unique(dataset.target, return_counts=True)
+        shares = ", ".join(
+            f"{int(each)}: {count / len(dataset):.1%}" for each, count in zip(classes, counts, strict=True)
+        )
+        yield f"  {problem.TARGET} by class: {shares}"
     for rule, count in dataset.dropped.items():
         yield f"  dropped {count:,}: {rule}"
 
 
 def main() -> None:
-    """`make data`: fetch a month of the real data, or write the generated sample to look at."""
+    """`make data`: fetch the real data, or write the generated sample to look at."""
     parser = argparse.ArgumentParser(prog="make data", description=main.__doc__)
-    parser.add_argument("--month", default="", help="month to fetch, such as 2024-01 (make data MONTH=2024-01)")
+    parser.add_argument("--month", default="", help="the month to fetch (make data MONTH=2024-01)")
+    parser.add_argument("--fetch", action="store_true", help="fetch the real data (make data FETCH=1)")
     parser.add_argument("--drift", action="store_true", help="let the generated sample drift (make data DRIFT=1)")
     given = parser.parse_args()
     settings = params.load().data
-    if given.month:
-        path = download.fetch(download.month_url(given.month))
+    if given.month or given.fetch:
+        path = download.fetch(download.address(given.month))
     else:
         path = params.ROOT / "data" / ("drifted.parquet" if given.drift else "sample.parquet")
         raw = problem.sample(settings.sample_rows, settings.seed, drift=given.drift)

@@ -21,13 +21,15 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 20
 
 
-def month_url(month: str) -> str:
-    """Where the real data of a month such as `2024-01` is published.
+def address(month: str = "") -> str:
+    """Where the real data is published, that of a month such as `2024-01` where it comes in months.
 
     Raises:
-        UserError: `month` is not year-month.
+        UserError: nothing is published, or `month` is not year-month.
     """
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+    if not problem.SOURCE:
+        raise UserError("problem.py names no SOURCE to fetch from: train on a file, make train DATA=...")
+    if "{month}" in problem.SOURCE and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
         raise UserError(f"MONTH={month} is no month: write it as year-month, such as MONTH=2024-01")
     return problem.SOURCE.format(month=month)
 

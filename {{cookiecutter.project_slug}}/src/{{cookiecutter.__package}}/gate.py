@@ -7,10 +7,12 @@ from typing import Any
 from . import params, problem
 from .cli import UserError
 from .data import Dataset
-from .predictor import Predicts
+from .evaluate import measured
+from .metrics import loss, metrics
+from .predictor import Predictor
 
 
-def require(card: dict[str, Any], champion: Predicts | None, validation: Dataset, rules: params.Gate) -> str:
+def require(card: dict[str, Any], champion: Predictor | None, validation: Dataset, rules: params.Gate) -> str:
     """Why a trained model may be registered, in one sentence.
 
     Champion and candidate are measured on the same rows: those the candidate was validated with. The candidate has not
@@ -19,22 +21,21 @@ def require(card: dict[str, Any], champion: Predicts | None, validation: Dataset
     Raises:
         UserError: it may not; the message has both figures.
     """
-    metric, unit = problem.METRIC, problem.UNIT
+    metric, unit = problem.METRIC, f" {problem.UNIT}" if problem.UNIT else ""
     score, baseline = card["metrics"][metric], card["metrics"][f"baseline_{metric}"]
-    allowed = baseline * (1 - rules.min_improvement)
-    if not score <= allowed:
+    if not loss(metric, score) <= loss(metric, baseline) * (1 - rules.min_improvement):
         raise UserError(
-            f"gate: {metric} {score:.4f} {unit} is not below {allowed:.4f}, what always saying the mean gives less "
+            f"gate: {metric} {score:.4f}{unit} is not better than {baseline:.4f}, which needs no model, by "
             f"{rules.min_improvement:.0%}; nothing was registered"
         )
     if champion is None:
-        return f"{metric} {score:.4f} {unit} beats the mean's {baseline:.4f}; there is no champion yet"
-    rival = problem.metrics(validation.target, champion.predict(validation.columns))[metric]
-    if not score <= rival * (1 + rules.max_regression):
+        return f"{metric} {score:.4f}{unit} beats {baseline:.4f} without a model; there is no champion yet"
+    rival = metrics(validation.target, measured(champion, validation.columns))[metric]
+    if not loss(metric, score) <= loss(metric, rival) * (1 + rules.max_regression):
         raise UserError(
-            f"gate: {metric} {score:.4f} {unit} is worse than {rival:.4f} of champion {champion.card['model_version']} "
+            f"gate: {metric} {score:.4f}{unit} is worse than {rival:.4f} of champion {champion.card['model_version']} "
             f"by more than {rules.max_regression:.0%} on the same rows; nothing was registered"
         )
     return (
-        f"{metric} {score:.4f} {unit} against {rival:.4f} of champion {champion.card['model_version']} on the same rows"
+        f"{metric} {score:.4f}{unit} against {rival:.4f} of champion {champion.card['model_version']} on the same rows"
     )

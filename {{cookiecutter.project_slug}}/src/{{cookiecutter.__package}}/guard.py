@@ -1,4 +1,4 @@
-"""Who may do what on the tracking server beyond MLflow's own roles: only a maintainer moves the champion.
+"""Who may do what on the tracking server beyond MLflow's own roles: above all, only a maintainer moves the champion.
 
 The server imports this module by itself (`authorization_function` of its configuration), so it imports nothing of the
 project.
@@ -20,19 +20,24 @@ MOVES = "move."
 
 LOCK = ".moving"
 GUARDED = ("/registered-models/alias", "/registered-models/set-tag", "/registered-models/delete-tag")
+PEOPLE = "/mlflow/users/list"
+"""Who else there is on the server is no team's business."""
+
 DESTRUCTIVE = ("/registered-models/delete", "/registered-models/rename", "/model-versions/delete")
 
 
 def authorize() -> Authorization | Response:
     """The log-in of a request, or the refusal of it."""
     login = auth.authenticate_request_basic_auth()
-    if isinstance(login, Response) or not for_maintainers():
+    people = request.path.endswith(PEOPLE)
+    if isinstance(login, Response) or not (people or for_maintainers()):
         return login
     user = auth.store.get_user(str(login.username))
     roles = auth.store.list_user_roles_for_workspace(user.id, get_request_workspace() or "default")
-    if user.is_admin or any(role.name == MAINTAINER for role in roles):
+    if user.is_admin or (not people and any(role.name == MAINTAINER for role in roles)):
         return login
-    return make_response("only a maintainer of the team may do this", 403)
+    who = "an administrator" if people else "a maintainer of the team"
+    return make_response(f"only {who} may do this", 403)
 
 
 def for_maintainers() -> bool:

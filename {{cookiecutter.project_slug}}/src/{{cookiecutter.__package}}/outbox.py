@@ -59,6 +59,20 @@ def deliver(run_id: str, model_uri: str = "") -> str:
         return ""
 
 
+def deliver_all() -> None:
+    """Bring every run that has ended to the server, parents before their children; what cannot go stays, as for `deliver`."""
+    try:
+        with _alone():
+            address = tracking.connect()
+            with tracking.errors():
+                transfer = Transfer(mlflow.MlflowClient(store(), store()), address)
+                for run in waiting():
+                    if run.info.status != "RUNNING":
+                        _send(transfer, run.info.run_id, "")
+    except UserError as error:
+        print(f"warning: {error}; the runs are kept in {FOLDER.name}: deliver them with `make resend`", file=sys.stderr)
+
+
 def _send(transfer: Transfer, run_id: str, model_uri: str) -> str:
     run = transfer.source.get_run(run_id)
     transfer.run(run, tracking.experiment(), run.data.tags.get(SERVER_RUN, ""))

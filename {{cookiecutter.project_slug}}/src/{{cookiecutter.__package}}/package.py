@@ -1,4 +1,4 @@
-"""A trained model as a portable folder: `model.onnx`, and `model.json` that says what it is and where it comes from."""
+"""A trained model as a portable folder: the model itself, and `model.json` that says what it is and where it comes from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from .cli import UserError
 FORMAT = 1
 """Raised when older code could no longer read a package."""
 
+FILES = ("model.onnx", "model.skops")
+"""What a model is kept in: an ONNX graph, or a skops file where an estimator has no converter. Never a pickle."""
+
 
 class ModelError(UserError):
     """A model that is missing, damaged, or made for something else; the message says which and what to do."""
@@ -22,10 +25,15 @@ class ModelError(UserError):
 
 @dataclass(frozen=True)
 class Package:
-    """A model graph and its description."""
+    """A model's bytes and its description, which names the file that they are kept in."""
 
     graph: bytes
     card: dict[str, Any]
+
+    @property
+    def file(self) -> str:
+        """`model.onnx` or `model.skops`."""
+        return str(self.card.get("file", FILES[0]))
 
     @property
     def version(self) -> str:
@@ -44,7 +52,8 @@ def read(folder: Path) -> Package:
     try:
         card = json.loads((folder / "model.json").read_bytes())
         version, checksum, _ = card["format"], card["graph_sha256"], card["run_id"]
-        graph = (folder / "model.onnx").read_bytes()
+        name = FILES[FILES.index(card.get("file", FILES[0]))]
+        graph = (folder / name).read_bytes()
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise ModelError(
             f"the model in {folder} is damaged ({type(error).__name__}: {error}): train or fetch it again"
@@ -53,7 +62,7 @@ def read(folder: Path) -> Package:
         raise ModelError(f"the model in {folder} was made by a newer version of this project: update, or train again")
     if hashlib.sha256(graph).hexdigest() != checksum:
         raise ModelError(
-            f"the model in {folder} is damaged (model.onnx does not match model.json): train or fetch it again"
+            f"the model in {folder} is damaged ({name} does not match model.json): train or fetch it again"
         )
     return Package(graph, card)
 
@@ -66,7 +75,7 @@ def write(package: Package, folder: Path) -> None:
     try:
         new = partial / "new"
         new.mkdir()
-        (new / "model.onnx").write_bytes(package.graph)
+        (new / package.file).write_bytes(package.graph)
         (new / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.

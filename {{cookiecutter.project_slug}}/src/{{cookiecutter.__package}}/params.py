@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +27,7 @@ class Data(Section):
     source: str = ""
     sample_rows: int = Field(default=20_000, ge=100)
     validation_share: float = Field(default=0.2, gt=0, lt=1)
+    folds: int = Field(default=0, ge=0, le=20)
     seed: int = 42
 
 
@@ -36,11 +37,19 @@ class Model(Section):
     estimator: str = "xgboost"
     xgboost: dict[str, Any] = {}
     linear: dict[str, Any] = {}
+    sklearn: dict[str, Any] = {}
+
+
+class Tune(Section):
+    """Where `make tune` looks: `[low, high]`, `[low, high, "log"]` or a list of choices for each parameter."""
+
+    space: dict[str, list[Any]] = {}
 
 
 class Package(Section):
-    """How far the packaged model may be from the estimator, in the unit of its output."""
+    """How a model is packaged, and how far the package may be from the estimator, in the unit of its output."""
 
+    format: Literal["auto", "onnx", "sklearn"] = "auto"
     tolerance: float = Field(default=0.001, gt=0)
 
 
@@ -56,6 +65,7 @@ class Validation(Section):
     min_rows: int = Field(default=500, ge=1)
     max_dropped_share: float = Field(default=0.2, ge=0, le=1)
     max_duplicate_share: float = Field(default=0.05, ge=0, le=1)
+    min_class_share: float = Field(default=0.01, ge=0, le=0.5)
 
 
 class Gate(Section):
@@ -83,7 +93,7 @@ class Batch(Section):
 class Stream(Section):
     """Names on the broker, and how many events are answered together."""
 
-    events: str = "rides"
+    events: str = "events"
     predictions: str = "predictions"
     dead_letters: str = "dead-letters"
     group: str = "predictor"
@@ -97,7 +107,9 @@ class Params(Section):
 
     data: Data = Data()
     model: Model = Model()
+    decision: dict[str, Any] = {}
     package: Package = Package()
+    tune: Tune = Tune()
     tracking: Tracking = Tracking()
     validation: Validation = Validation()
     gate: Gate = Gate()

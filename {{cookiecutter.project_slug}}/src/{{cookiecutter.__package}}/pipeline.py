@@ -52,7 +52,7 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
                 "the tracking server has not got the model, so it is not registered: run the pipeline again"
             )
     with step("gate"):
-        _, newest = data.split(dataset, settings.data.validation_share)
+        _, newest = data.split(dataset, settings.data.validation_share, settings.data.seed)
         say(gate.require(trained.card, _champion(), newest, settings.gate))
     with step("register"):
         text = card.markdown(trained.card, report)

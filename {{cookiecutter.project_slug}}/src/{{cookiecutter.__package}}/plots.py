@@ -14,17 +14,19 @@ from matplotlib.figure import Figure
 from . import problem
 
 BINS = 12
+SCORING = {"regression": "neg_root_mean_squared_error", "binary": "roc_auc", "multiclass": "neg_log_loss"}
 
 
 def all_plots(
     actual: NDArray[np.float64], predicted: NDArray[np.float64], matrix: NDArray[np.float32], estimator: Any
 ) -> dict[str, Figure]:
-    """File name -> figure, for validation rows: `actual` and `predicted` of shape (n,), `matrix` (n, features)."""
-    figures = {
-        "predicted_against_actual": against(actual, predicted),
-        "importance": importance(actual, matrix, estimator),
-    }
-    for name in problem.SEGMENTS:
+    """File name -> figure, for validation rows: `actual` of shape (n,), `matrix` (n, features), scores in `predicted`."""
+    figures = {"importance": importance(actual, matrix, estimator)}
+    if problem.TASK == "regression":
+        figures["predicted_against_actual"] = against(actual, predicted)
+    elif problem.TASK == "binary":
+        figures |= {"roc": roc(actual, predicted), "calibration": calibration(actual, predicted)}
+    for name in problem.SEGMENTS if problem.TASK != "multiclass" else ():
         values = matrix[:, problem.FEATURES.index(name)]
         figures[f"error_by_{name}"] = error_by(name, values, predicted - actual)
     return {f"{name}.png": figure for name, figure in figures.items()}
@@ -32,13 +34,39 @@ def all_plots(
 
 def against(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
     """Predictions over true values; a perfect model lies on the diagonal."""
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _drawing(6, 6)
     axes.plot(actual, predicted, ".", markersize=2, alpha=0.4)
     ends = [float(actual.min()), float(actual.max())]
     axes.plot(ends, ends, color="black", linewidth=0.8)
     axes.set(xlabel=f"actual {problem.TARGET} ({problem.UNIT})", ylabel=f"predicted {problem.TARGET} ({problem.UNIT})")
     return figure
+
+
+def roc(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
+    """The share of class 1 that is found over the share of class 0 that is taken for it, for every threshold."""
+    order = np.argsort(-predicted, kind="stable")
+    positive = actual[order] == 1
+    figure, axes = _drawing(6, 6)
+    axes.plot(np.cumsum(~positive) / max((~positive).sum(), 1), np.cumsum(positive) / max(positive.sum(), 1))
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    return figure
+
+
+def calibration(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
+    """How often class 1 came true over how probable it was said to be, in ten bins of equal numbers of rows."""
+    parts = np.array_split(np.argsort(predicted), 10)
+    parts = [part for part in parts if len(part)]
+    figure, axes = _drawing(6, 6)
+    axes.plot([predicted[part].mean() for part in parts], [actual[part].mean() for part in parts], "o-")
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    axes.set(xlabel=f"said probability of {problem.TARGET}", ylabel="share that came true")
+    return figure
+
+
+def _drawing(width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def error_by(name: str, values: NDArray[Any], error: NDArray[np.float64]) -> Figure:
@@ -47,27 +75,25 @@ def error_by(name: str, values: NDArray[Any], error: NDArray[np.float64]) -> Fig
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
     groups = np.unique(bins)
     middle = [float(values[bins == group].mean()) for group in groups]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _drawing(7, 4)
     axes.plot(middle, [float(np.sqrt(np.mean(error[bins == group] ** 2))) for group in groups], "o-", label="rmse")
     axes.plot(middle, [float(error[bins == group].mean()) for group in groups], "s--", label="mean error")
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(xlabel=name, ylabel=problem.UNIT)
+    axes.set(xlabel=name, ylabel=problem.UNIT or problem.TARGET)
     axes.legend()
     return figure
 
 
 def importance(actual: NDArray[np.float64], matrix: NDArray[np.float32], estimator: Any) -> Figure:
-    """Permutation importance (Breiman 2001): how much the error grows when one feature is shuffled."""
+    """Permutation importance (Breiman 2001): how much worse the metric gets when one feature is shuffled."""
     from sklearn.inspection import permutation_importance
 
     rows = slice(2_000)
     result = permutation_importance(
-        estimator, matrix[rows], actual[rows], n_repeats=3, random_state=0, scoring="neg_root_mean_squared_error"
+        estimator, matrix[rows], actual[rows], n_repeats=3, random_state=0, scoring=SCORING[problem.TASK]
     )
     order = np.argsort(result.importances_mean)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _drawing(7, max(4, 0.2 * len(order)))
     axes.barh([problem.FEATURES[i] for i in order], result.importances_mean[order])
-    axes.set(xlabel=f"rmse grows by ({problem.UNIT})")
+    axes.set(xlabel=f"{SCORING[problem.TASK].removeprefix('neg_')} gets worse by")
     return figure

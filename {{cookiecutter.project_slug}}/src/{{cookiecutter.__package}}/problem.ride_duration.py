@@ -14,6 +14,7 @@ from .fields import WHOLE, LocalTime
 Columns = Mapping[str, NDArray[Any]]
 
 TITLE = "How long will the ride take?"
+TASK = "regression"
 TARGET = "duration"
 UNIT = "minutes"
 TIME = "lpep_pickup_datetime"
@@ -101,44 +102,15 @@ TARGET_RULES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]] = {
 """Rides that are left out of training: cancelled ones, and meters that were left running."""
 
 
+def prepare(raw: Columns) -> Columns:
+    """The columns of a file as `Record` spells them: these are so already."""
+    return raw
+
+
 def target(raw: Columns) -> NDArray[np.float64]:
     """The true duration of each ride in minutes, shape (n,)."""
     ride = raw["lpep_dropoff_datetime"] - raw["lpep_pickup_datetime"]
     return np.asarray(ride / np.timedelta64(1, "m"), np.float64)
-
-
-def metrics(actual: NDArray[np.float64], answers: Columns) -> dict[str, float]:
-    """`rmse` (the metric that gates look at) and `mae`, both in minutes; lower is better."""
-    error = answers["duration"] - actual
-    return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
-
-
-def estimator(name: str, settings: Mapping[str, Any], seed: int) -> Any:
-    """An unfitted estimator with scikit-learn's interface: `xgboost` or `linear`.
-
-    Raises:
-        ValueError: the name is neither.
-        TypeError: a setting that the estimator does not know.
-    """
-    # Serving imports this module and must not pay for the training libraries.
-    if name == "xgboost":
-        from xgboost import XGBRegressor
-
-        known = XGBRegressor().get_params()
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise TypeError(f"xgboost has no parameter {unknown[0]!r}")
-        return XGBRegressor(**{"random_state": seed, **settings})
-    if name == "linear":
-        from sklearn.compose import make_column_transformer
-        from sklearn.linear_model import Ridge
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-        zones = [FEATURES.index(name) for name in CATEGORIES]
-        encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), zones), remainder=StandardScaler())
-        return make_pipeline(encode, Ridge(**settings))
-    raise ValueError(f"estimator {name!r} is unknown; choose xgboost or linear")
 
 
 # --- sample data ------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def run(train: Dataset, validation: Dataset, settings: params.Params) -> Iterato
         made = Run(tags.get(outbox.SERVER_RUN) or active.info.run_id)
         try:
             with active:
-                mlflow.log_params(_flat(settings.model_dump(include={"data", "model", "package"})))
+                mlflow.log_params(_flat(settings.model_dump(include={"data", "decision", "model", "package"})))
                 for dataset, context in ((train, "training"), (validation, "validation")):
                     frame = pd.DataFrame({**dataset.columns, problem.TARGET: dataset.target})
                     logged = from_pandas(frame, name=dataset.name[:500], digest=dataset.fingerprint)

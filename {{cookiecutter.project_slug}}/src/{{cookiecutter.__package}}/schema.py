@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import annotated_types
@@ -24,6 +24,7 @@ DTYPES: dict[Any, str] = {
     bool: "bool",
     datetime: "datetime64[us]",
     NaiveDatetime: "datetime64[us]",
+    date: "datetime64[us]",
 }
 """The type of a field -> the type of its column; anything else is held as objects."""
 
@@ -33,29 +34,41 @@ KNOWN = (annotated_types.Ge, annotated_types.Le, WithJsonSchema)
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a record as a column: its NumPy type, whether it may be missing, and its bounds.
+    """One field of a record as a column: its types, whether it may be missing, its bounds and its choices.
 
-    `plain` says that these are all its rules, so that `violations` finds every value that `Record` would refuse.
+    `kind` is what its values are (`int`, `float`, `bool`, `str`, `np.datetime64`), `dtype` how NumPy holds them: whole
+    numbers and truth values that may be missing are held as floats, so that a missing one is NaN. `day` says that its
+    times are dates. `plain` says that these are all its rules, so that `violations` finds every value that `Record`
+    would refuse.
     """
 
     name: str
+    kind: type
     dtype: str
     required: bool
     least: float | None
     most: float | None
+    choices: tuple[Any, ...]
+    day: bool
     plain: bool
 
 
 def _field(name: str) -> Field:
     info = Record.model_fields[name]
-    kind, marks = _unwrapped(info.annotation, list(info.metadata))
+    given, marks = _unwrapped(info.annotation, list(info.metadata))
     least = next((mark.ge for mark in marks if isinstance(mark, annotated_types.Ge)), None)
     most = next((mark.le for mark in marks if isinstance(mark, annotated_types.Le)), None)
+    choices = typing.get_args(given) if typing.get_origin(given) is typing.Literal else ()
     known = all(isinstance(mark, KNOWN) or mark == WHOLE for mark in marks)
-    plain = known and kind in DTYPES
-    return Field(
-        name, DTYPES.get(kind, "object"), info.is_required(), typing.cast(Any, least), typing.cast(Any, most), plain
-    )
+    texts = given is str or (bool(choices) and all(isinstance(choice, str) for choice in choices))
+    dtype = DTYPES.get(given, "object")
+    kind = np.datetime64 if dtype == "datetime64[us]" else given if given in (int, float, bool) else str
+    if not info.is_required() and kind in (int, bool):
+        dtype = "float64"
+    # A date may stand in a file as a time at midnight, which only pydantic judges.
+    plain = known and given is not date and (texts or given in DTYPES)
+    bounds = typing.cast(Any, least), typing.cast(Any, most)
+    return Field(name, kind, dtype, info.is_required(), *bounds, choices, given is date, plain)
 
 
 def _unwrapped(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
@@ -104,10 +117,16 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
         missing = _missing(values)
         if field.required or field.name in needed:
             yield f"{field.name} missing", missing
-        if field.dtype == "int64":
+        if field.kind is int:
             yield f"{field.name} not a whole number", ~missing & (values != np.floor(values))
-        if field.dtype == "float64":
+        if field.kind is float:
             yield f"{field.name} not finite", np.isinf(values)
+        if field.choices:
+            known = set(field.choices)
+            yield (
+                f"{field.name} none of its values",
+                ~missing & np.array([value not in known for value in values.tolist()], bool),
+            )
         if field.least is not None:
             yield f"{field.name} under {field.least:g}", values < field.least
         if field.most is not None:

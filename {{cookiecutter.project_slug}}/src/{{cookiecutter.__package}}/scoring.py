@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ from .cli import UserError
 from .predictor import Predicts
 
 RECORD = TypeAdapter(problem.Record)
-KINDS = {"int64": int, "float64": float, "bool": bool, "datetime64[us]": np.datetime64, "object": str}
 
 
 class SchemaError(UserError):
@@ -75,7 +74,7 @@ class Scorer:
         typed = {
             self._columns[field.name]: pa.from_numpy_dtype(field.dtype)
             for field in schema.FIELDS
-            if self._columns[field.name] in text and field.dtype != "object"
+            if self._columns[field.name] in text and field.kind is not str
         }
         kept = [each.with_type(typed[each.name]) if each.name in typed else each for each in given]
         self.accepted = pa.schema([*kept, *added])
@@ -143,12 +142,12 @@ class Scorer:
         if name is None:
             return None
         values = batch.column(name)
-        return arrow.parsed(values, KINDS[field.dtype]) if name in self._text and field.dtype != "object" else values
+        return arrow.parsed(values, field.kind) if name in self._text and field.kind is not str else values
 
     def _raw(self, values: pa.Array | None, field: schema.Field, batch: pa.RecordBatch) -> NDArray[Any]:
         if values is None:
             return schema.absent(field, batch.num_rows)
-        return arrow.column(values, str(self._columns[field.name]), KINDS[field.dtype])
+        return arrow.column(values, str(self._columns[field.name]), field.kind)
 
     def _json(self, batch: pa.RecordBatch, held: dict[str, pa.Array | None], row: int) -> str:
         """The row as a client would send it, so that it is refused in the same words; unread text stays text."""
@@ -159,7 +158,9 @@ class Scorer:
                 continue
             value = values[row].as_py()
             value = batch.column(name)[row].as_py() if value is None else value
-            whole = field.dtype == "int64" and isinstance(value, float) and value.is_integer()
+            if field.day and isinstance(value, datetime) and value.time() == time():
+                value = value.date()
+            whole = field.kind is int and isinstance(value, float) and value.is_integer()
             fields[field.name] = int(value) if whole else value
             if value is None and not field.required:
                 del fields[field.name]

@@ -143,7 +143,7 @@ def main() -> None:
     """`make tracking-user`: give NAME a ROLE in TEAM; `make tracking-users`: list who may do what."""
     parser = argparse.ArgumentParser(prog="make tracking-user", description=main.__doc__)
     parser.add_argument("--list", action="store_true", help="list who may do what (make tracking-users)")
-    parser.add_argument("--name", default="", help="make tracking-user NAME=ana TEAM=rides ROLE=member")
+    parser.add_argument("--name", default="", help="make tracking-user NAME=ana TEAM=team-a ROLE=member")
     parser.add_argument("--team", default="", help="the team, which is a workspace of its own")
     parser.add_argument("--role", default="member", help=", ".join(ROLES))
     parser.add_argument("--bucket", default="", help="a new team's own store (BUCKET=s3://team-bucket/mlflow)")

@@ -172,7 +172,7 @@ def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
     return {
         **code_tags(),
         "data_fingerprint": f"{train.fingerprint}-{validation.fingerprint}",
-        "data_span": f"{train.span[0]} to {validation.span[1]}",
+        "data_span": f"{train.span[0]} to {validation.span[1]}" if train.span[0] else "",
     }
 
 

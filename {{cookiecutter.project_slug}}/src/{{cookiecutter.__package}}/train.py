@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from . import data, export, package, params, plots, problem, runs, tracking
-from .cli import UserError
+from . import data, evaluate, export, metrics, package, params, plots, problem, runs, tracking
 from .data import Dataset
 from .predictor import Predictor
 
@@ -39,44 +38,40 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
     Raises:
         UserError: too few rows, a bad setting, or a package that differs from its estimator.
     """
-    older, newest = data.split(dataset, settings.data.validation_share)
-    say(f"{len(older):,} rows to train on, {len(newest):,} from {newest.span[0][:10]} on to validate with")
+    older, newest = data.split(dataset, settings.data.validation_share, settings.data.seed)
+    since = f" from {newest.span[0][:10]} on" if problem.TIME else ""
+    say(f"{len(older):,} rows to train on, {len(newest):,}{since} to validate with")
     with runs.run(older, newest, settings) as run:
         features = problem.features(older.columns)
-        estimator = fit(features, older.target, settings, say)
-        card = describe(run.id, older, newest, features, settings)
-        built = package.Package(export.to_onnx(estimator), card)
-        predictor = Predictor(built)
-        card |= evaluate(predictor, older, newest)
+        started = time.perf_counter()
+        estimator = evaluate.fit(features, older.target, settings)
+        say(f"fitted {settings.model.estimator} in {time.perf_counter() - started:.1f} s")
+        content, kept = export.export(estimator, settings.package.format, say)
+        card = describe(run.id, older, newest, features, settings) | kept
+        predictor = Predictor(package.Package(content, card))
+        card |= evaluate.evaluate(predictor, older, newest, settings.data.seed)
+        card["metrics"] |= evaluate.folds(older, settings)
+        built = package.Package(content, card)
         matrix = problem.features(newest.columns)
-        predicted = predictor.predict(newest.columns)[problem.TARGET]
-        expected = problem.answer(estimator.predict(matrix))[problem.TARGET]
-        difference = export.check_parity(expected, predicted, settings.package.tolerance)
-        score, baseline = card["metrics"][problem.METRIC], card["metrics"][f"baseline_{problem.METRIC}"]
-        say(
-            f"{problem.METRIC} {score:.4f} {problem.UNIT} on the validation rows; always saying the mean: {baseline:.4f}"
-        )
-        say(f"packaged as ONNX; it agrees with the estimator to {difference:.1g} {problem.UNIT}")
-        run.model_uri = log(built, plots.all_plots(newest.target, predicted, matrix, estimator), newest)
+        scores = predictor.scores(newest.columns)
+        difference = export.check_parity(export.scores(estimator, matrix), scores, settings.package.tolerance)
+        for line in verdict(card):
+            say(line)
+        say(f"packaged as {card['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())
+        figures = plots.all_plots(newest.target, evaluate.measured(predictor, newest.columns), matrix, estimator)
+        run.model_uri = log(built, figures, newest)
     package.write(built, output)
     return Trained(run.id, run.model_uri, output, card)
 
 
-def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params, say: Say) -> Any:
-    """The estimator that `params.toml` names, fitted.
-
-    Raises:
-        UserError: there is no such estimator, or it refuses one of its parameters.
-    """
-    name = settings.model.estimator
-    started = time.perf_counter()
-    try:
-        estimator = problem.estimator(name, getattr(settings.model, name, {}), settings.data.seed)
-        estimator.fit(features, target)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"params.toml [model]: {error}") from None
-    say(f"fitted {name} in {time.perf_counter() - started:.1f} s")
-    return estimator
+def verdict(card: dict[str, Any]) -> Iterator[str]:
+    """Lines for a person: the metric, how sure it is, and whether the model is worth having."""
+    name, unit = problem.METRIC, f" {problem.UNIT}" if problem.UNIT else ""
+    score, baseline = card["metrics"][name], card["metrics"][f"baseline_{name}"]
+    low, high = card["intervals"][name]
+    yield f"{name} {score:.4f}{unit} on the validation rows ({low:.4f} to {high:.4f}); without a model: {baseline:.4f}"
+    if not evaluate.beats_baseline(card):
+        yield "warning: that is no better than no model at all; do not serve it"
 
 
 def describe(
@@ -102,22 +97,15 @@ def describe(
         },
         "features": list(problem.FEATURES),
         "target": {"name": problem.TARGET, "unit": problem.UNIT},
+        "task": problem.TASK,
+        "classes": metrics.classes(older.target) if problem.TASK != "regression" else 1,
+        "decision": settings.decision,
         "record": problem.Record.model_json_schema(),
         "reference": {
             name: np.quantile(features[:, i], [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4).tolist()
             for i, name in enumerate(problem.FEATURES)
         },
     }
-
-
-def evaluate(predictor: Predictor, older: Dataset, newest: Dataset) -> dict[str, dict[str, float]]:
-    """`metrics` for the card: on validation rows, on training rows (`train_`), and for the mean (`baseline_`)."""
-    metrics = problem.metrics(newest.target, predictor.predict(newest.columns))
-    train_metrics = problem.metrics(older.target, predictor.predict(older.columns))
-    mean = {problem.TARGET: np.full(len(newest), older.target.mean())}
-    baseline = problem.metrics(newest.target, mean)
-    metrics |= {f"train_{name}": value for name, value in train_metrics.items()}
-    return {"metrics": metrics | {f"baseline_{name}": value for name, value in baseline.items()}}
 
 
 def log(built: package.Package, figures: dict[str, Any], newest: Dataset) -> str:
@@ -128,7 +116,9 @@ def log(built: package.Package, figures: dict[str, Any], newest: Dataset) -> str
     from .pyfunc import Model
 
     with tracking.errors():
-        mlflow.log_metrics(built.card["metrics"])
+        ends = built.card["intervals"].items()
+        sure = {f"{name}_{end}": value for name, pair in ends for end, value in zip(("low", "high"), pair, strict=True)}
+        mlflow.log_metrics(built.card["metrics"] | sure)
         for name, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{name}")
         example = pd.DataFrame(dict(newest.take(slice(2)).columns))

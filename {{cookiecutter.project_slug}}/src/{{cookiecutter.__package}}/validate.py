@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from . import data, params
+from . import data, params, problem, schema
 from .cli import UserError
 from .data import Dataset
 
@@ -26,9 +27,9 @@ class Check:
 def checks(dataset: Dataset, rules: params.Validation) -> list[Check]:
     """The rules of `[validation]` in params.toml, applied."""
     dropped = sum(dataset.dropped.values()) / dataset.rows_read
-    table = np.rec.fromarrays([*dataset.columns.values(), dataset.target])
-    duplicates = 1 - len(np.unique(table)) / len(dataset)
+    duplicates = float(pd.DataFrame({**dataset.columns, "": dataset.target}).duplicated().mean())
     constant = [name for name, values in dataset.columns.items() if len(values) > 1 and (values == values[0]).all()]
+    telling = data.leaks(dataset)
     return [
         Check("usable rows", f"{len(dataset):,}", f"at least {rules.min_rows:,}", len(dataset) >= rules.min_rows),
         Check(
@@ -44,7 +45,26 @@ def checks(dataset: Dataset, rules: params.Validation) -> list[Check]:
             duplicates <= rules.max_duplicate_share,
         ),
         Check("columns with one value only", ", ".join(constant) or "none", "none", not constant),
+        Check("features that tell the target", ", ".join(telling) or "none", "none", not telling),
+        *_classes(dataset, rules),
     ]
+
+
+def _classes(dataset: Dataset, rules: params.Validation) -> list[Check]:
+    """How even the classes are, and which choices of a field nobody has made yet."""
+    unseen = [
+        f"{field.name}={choice}"
+        for field in schema.FIELDS
+        for choice in field.choices
+        if choice not in set(dataset.columns[field.name].tolist())
+    ]
+    checks = [Check("choices never seen", ", ".join(unseen) or "none", "any: they are answered all the same", True)]
+    if problem.TASK != "regression":
+        shares = np.unique(dataset.target, return_counts=True)[1] / len(dataset)
+        least = float(shares.min()) if len(shares) > 1 else 0.0
+        allowed = f"at least {rules.min_class_share:.1%}"
+        checks.append(Check("smallest class", f"{least:.1%}", allowed, least >= rules.min_class_share))
+    return checks
 
 
 def report(dataset: Dataset, found: list[Check]) -> str:
@@ -60,8 +80,13 @@ def report(dataset: Dataset, found: list[Check]) -> str:
     lines += [f"| {c.name} | {c.found} | {c.allowed} | {'pass' if c.passed else 'FAIL'} |" for c in found]
     lines += ["", "| column | least | median | most | values |", "|---|---|---|---|---|"]
     for name, values in [*dataset.columns.items(), ("target", dataset.target)]:
-        ordered = np.sort(values)
-        row = [name, ordered[0], ordered[len(ordered) // 2], ordered[-1], f"{len(np.unique(values)):,}"]
+        known = np.array(
+            [value for value in values.tolist() if value is not None] if values.dtype == object else values
+        )
+        ordered, distinct = np.sort(known), np.unique(known)
+        row = (
+            [name, ordered[0], ordered[len(ordered) // 2], ordered[-1], f"{len(distinct):,}"] if len(known) else [name]
+        )
         lines.append("| " + " | ".join(str(cell) for cell in row) + " |")
     return "\n".join(lines) + "\n"
 

@@ -83,9 +83,10 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
 
     @app.get("/")
     def page() -> str:
-        fields = problem.Record.model_json_schema()["properties"]
+        record = problem.Record.model_json_schema()
+        known = {"fields": record["properties"], "required": record.get("required", [])}
         card = predictor.card if predictor else None
-        return render_template("index.html", problem=problem, fields=fields, card=card, why_not=why_not)
+        return render_template("index.html", problem=problem, card=card, why_not=why_not, **known)
 
     app.register_error_handler(HTTPException, _http_error)
     return app

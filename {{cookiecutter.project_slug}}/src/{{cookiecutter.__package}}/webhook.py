@@ -26,7 +26,7 @@ def create(url: str, team: str) -> str:
     name = f"{tracking.model_name()}-registry"
     with tracking.errors():
         if team not in {workspace.name for workspace in client.list_workspaces()}:
-            raise UserError(f"there is no team {team!r}: give one that `make tracking-users` lists, TEAM=rides")
+            raise UserError(f"there is no team {team!r}: give one that `make tracking-users` lists, TEAM=team-a")
         os.environ["MLFLOW_WORKSPACE"] = team
         for old in client.list_webhooks():
             if old.url == url:
@@ -44,7 +44,7 @@ def main() -> None:
     """`make tracking-webhook`: have URL called when a version is made or an alias moves."""
     parser = argparse.ArgumentParser(prog="make tracking-webhook", description=main.__doc__)
     parser.add_argument("--url", default="", help="make tracking-webhook URL=https://hooks.example.org/mlflow")
-    parser.add_argument("--team", default=os.environ.get("MLFLOW_WORKSPACE", ""), help="whose registry (TEAM=rides)")
+    parser.add_argument("--team", default=os.environ.get("MLFLOW_WORKSPACE", ""), help="whose registry (TEAM=team-a)")
     given = parser.parse_args()
     if not given.url:
         raise UserError("whom to call? make tracking-webhook URL=https://hooks.example.org/mlflow")

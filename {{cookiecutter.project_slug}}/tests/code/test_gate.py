@@ -1,0 +1,38 @@
+"""The gate before the registry: better than no model, and not worse than the champion."""
+
+import numpy as np
+import pytest
+
+from {{ cookiecutter.__package }} import data, gate, metrics, params, problem
+from {{ cookiecutter.__package }}.cli import UserError
+
+
+def card_with(score, baseline):
+    return {"metrics": {problem.METRIC: score, f"baseline_{problem.METRIC}": baseline}}
+
+
+def worse(score, by):
+    """A metric whose loss is so many times that of `score`."""
+    lost = metrics.loss(problem.METRIC, score) * by
+    return metrics.loss(problem.METRIC, lost)
+
+
+def test_the_gate_refuses_what_is_hardly_better_than_no_model(dataset):
+    baseline = worse(0.5, 1.0)
+    with pytest.raises(UserError, match="which needs no model, by 10%"):
+        gate.require(card_with(worse(baseline, 0.95), baseline), None, dataset, params.Gate(min_improvement=0.1))
+    assert "no champion yet" in gate.require(card_with(worse(baseline, 0.85), baseline), None, dataset, params.Gate())
+
+
+def test_the_gate_refuses_what_is_worse_than_the_champion(trained, predictor, dataset, settings):
+    _, newest = data.split(dataset, settings.data.validation_share, settings.data.seed)
+    score = trained.card["metrics"][problem.METRIC]
+    slightly, clearly = (card_with(worse(score, by), worse(score, 9.0)) for by in (1.01, 1.03))
+    assert "against" in gate.require(slightly, predictor, newest, params.Gate(max_regression=0.02))
+    with pytest.raises(UserError, match="worse than"):
+        gate.require(clearly, predictor, newest, params.Gate(max_regression=0.02))
+
+
+def test_the_gate_refuses_a_metric_that_is_no_number(dataset):
+    with pytest.raises(UserError, match="gate"):
+        gate.require(card_with(np.nan, 0.5), None, dataset, params.Gate())

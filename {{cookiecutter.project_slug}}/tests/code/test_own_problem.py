@@ -1,0 +1,170 @@
+"""Another problem is one file: `make check-problem` names what is wrong with it, `make problem` drafts one from data."""
+
+import importlib.util
+import pathlib
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+from {{ cookiecutter.__package }} import cli, problem, problem_check, problem_draft, schema
+from {{ cookiecutter.__package }}.cli import UserError
+
+
+def failure():
+    """What the check says of the step that fails."""
+    verdicts = list(problem_check.check())
+    assert verdicts[-1][1] == "FAIL"
+    return verdicts[-1][2]
+
+
+def line(start):
+    """The line of problem.py that begins so."""
+    lines = pathlib.Path(problem.__file__).read_text().splitlines()
+    return next(number for number, text in enumerate(lines, 1) if text.startswith(start))
+
+
+def test_the_project_s_own_problem_is_whole():
+    assert [verdict for _, verdict, _ in problem_check.check()] == ["ok"] * len(problem_check.STEPS)
+
+
+def test_a_metric_of_another_task_is_named_with_its_line(monkeypatch):
+    monkeypatch.setattr(problem, "METRIC", "bleu")
+    assert failure().startswith(f"problem.py:{line('METRIC')}: METRIC is 'bleu'")
+
+
+def test_a_name_that_is_missing_is_named(monkeypatch):
+    monkeypatch.delattr(problem, "SEGMENTS")
+    assert "there is no SEGMENTS" in failure()
+
+
+def test_an_example_that_is_no_record_is_named(monkeypatch):
+    monkeypatch.setattr(problem, "EXAMPLE", {})
+    assert failure().startswith(f"problem.py:{line('EXAMPLE')}: EXAMPLE is no Record")
+
+
+def test_a_sample_that_changes_by_itself_is_named(monkeypatch):
+    whole = problem.sample
+    monkeypatch.setattr(problem, "sample", lambda rows, seed, **more: whole(rows, np.random.randint(1e6), **more))
+    assert failure().startswith(f"problem.py:{line('def sample')}: the same seed gives other rows")
+
+
+def test_features_that_depend_on_the_records_beside_are_named(monkeypatch):
+    whole = problem.features
+
+    def centred(columns):
+        matrix = whole(columns)
+        return (matrix - matrix.mean(axis=0)).astype(np.float32) if len(matrix) else matrix
+
+    monkeypatch.setattr(problem, "features", centred)
+    assert "depend on the records beside it" in failure()
+
+
+def test_features_of_another_number_are_named(monkeypatch):
+    whole = problem.features
+    monkeypatch.setattr(problem, "features", lambda columns: whole(columns)[:, :-1])
+    assert "does FEATURES name each column?" in failure()
+
+
+def test_a_feature_that_is_the_target_is_named(monkeypatch):
+    if problem.TASK == "multiclass":
+        pytest.skip("one feature does not order several classes")
+    monkeypatch.setattr(problem_check.data, "leaks", lambda dataset: [problem.FEATURES[0]])
+    assert "known too late" in failure()
+
+
+def test_an_answer_that_lacks_a_field_is_named(monkeypatch):
+    whole = problem.answer
+    monkeypatch.setattr(problem, "answer", lambda scores, **more: {**whole(scores, **more), "note": scores})
+    assert failure().startswith(f"problem.py:{line('def answer')}: answer gives")
+
+
+def test_what_the_owner_s_code_raises_is_told_with_its_line(monkeypatch):
+    monkeypatch.setattr(problem, "RAW", {**problem.RAW, "nothing of the kind": int})
+    assert "'nothing of the kind'" in failure()
+
+
+@pytest.fixture
+def drafted(tmp_path, monkeypatch):
+    """Draft a problem from columns, and import it as a module of the package."""
+
+    def make(target, **columns):
+        path = tmp_path / "data.csv"
+        pa.csv.write_csv(pa.table(columns), path)
+        (tmp_path / "drafted.py").write_text(problem_draft.draft(path, target))
+        spec = importlib.util.spec_from_file_location(f"{cli.__package__}.drafted", tmp_path / "drafted.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return make
+
+
+def columns(rows=200):
+    rng = np.random.default_rng(1)
+    return {
+        "Id": [f"c-{number}" for number in range(rows)],
+        "Size (m)": rng.normal(5, 2, rows).round(2),
+        "count": rng.integers(0, 40, rows),
+        "colour": rng.choice(["red", "blue"], rows),
+        "town": [f"town {number}" for number in rng.integers(0, 99, rows)],
+        "when": (np.datetime64("2024-01-01") + rng.integers(0, 300, rows)).astype("datetime64[s]"),
+        "ok": rng.random(rows) < 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (lambda rng, rows: rng.normal(size=rows), "regression"),
+        (lambda rng, rows: rng.choice(["yes", "no"], rows), "binary"),
+        (lambda rng, rows: rng.integers(0, 2, rows), "binary"),
+        (lambda rng, rows: rng.choice(["a", "b", "c"], rows), "multiclass"),
+    ],
+)
+def test_a_draft_knows_types_task_and_time_and_its_parts_fit_together(drafted, values, task):
+    module = drafted("what", **columns(), what=values(np.random.default_rng(2), 200))
+    assert (task, "when", "id") == (module.TASK, module.TIME, module.ID)
+    record = module.Record.model_json_schema()["properties"]
+    assert set(record) == {"size_m", "count", "colour", "town", "when", "ok"}
+    assert record["colour"]["enum"] == ["blue", "red"]
+    assert (record["count"]["minimum"], record["count"]["type"]) == (0, "integer")
+    module.Record.model_validate(module.EXAMPLE, strict=False)
+    raw = module.prepare(module.sample(50, 1))
+    assert set(module.RAW) <= set(raw)
+    assert np.isfinite(module.target(raw)).all()
+    held = {name: raw[name].astype("datetime64[us]") if name == "when" else raw[name] for name in record}
+    assert module.features(held).shape == (50, len(module.FEATURES))
+    scores = np.full((50, 3), 1 / 3) if task == "multiclass" else np.full(50, 0.7)
+    assert list(module.answer(scores)) == list(module.Answer.model_fields)
+
+
+def test_a_column_with_gaps_becomes_an_optional_field(drafted):
+    gaps = [None, *columns()["count"][1:].tolist()]
+    module = drafted("what", **{**columns(), "count": gaps}, what=columns()["ok"])
+    assert "count" not in module.Record.model_json_schema()["required"]
+
+
+@pytest.mark.parametrize(
+    ("content", "target", "said"),
+    [
+        ("a,b\n1,2\n", "c", "TARGET='c'"),
+        ("a,b\n1,2\n3,2\n", "b", "nothing to learn"),
+        ("a,A\n1,2\n3,4\n", "a", "two columns are called a"),
+        ("a\n1\n2\n", "a", "no column but the target"),
+        ("a,b\n", "a", "has no rows"),
+    ],
+)
+def test_data_that_will_not_do_is_refused_in_one_line(tmp_path, content, target, said):
+    (tmp_path / "data.csv").write_text(content)
+    with pytest.raises(UserError, match=said):
+        problem_draft.draft(tmp_path / "data.csv", target)
+    with pytest.raises(UserError, match="that exists"):
+        problem_draft.draft(tmp_path / "nothing.csv", target)
+
+
+def test_every_field_of_the_record_has_a_column():
+    assert [field.name for field in schema.FIELDS] == list(problem.Record.model_fields)

@@ -1,0 +1,84 @@
+"""The search for parameters: trials are runs, a stopped search goes on, and the winner is written as a reviewable change."""
+
+import pytest
+
+from {{ cookiecutter.__package }} import params, problem, tracking, tune
+from {{ cookiecutter.__package }}.cli import UserError
+
+
+@pytest.fixture
+def linear(settings, tmp_path, monkeypatch, store):
+    """Settings that fit in a moment, and a study of the test's own."""
+    monkeypatch.setenv("TUNE_STORAGE", f"sqlite:///{(tmp_path / 'tune.db').as_posix()}")
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"estimator": "linear"})})
+
+
+def test_every_trial_is_a_run_below_the_search_s_own(linear, dataset):
+    found = tune.search(dataset, linear, trials=3, timeout=None)
+    assert len(found.trials) == 3
+    client = tracking.connect()
+    (parent,) = client.search_runs([tracking.experiment()], f"tags.study = '{found.study_name}'")
+    children = client.search_runs([tracking.experiment()], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert len(children) == 3
+    assert all("alpha" in child.data.params for child in children)
+    assert parent.data.params["best.alpha"] == str(found.best_params["alpha"])
+    assert parent.data.metrics[f"cv_{problem.METRIC}"] in [
+        child.data.metrics[f"cv_{problem.METRIC}"] for child in children
+    ]
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(linear, dataset, capsys):
+    tune.search(dataset, linear, trials=2, timeout=None)
+    found = tune.search(dataset, linear, trials=4, timeout=None)
+    assert len(found.trials) == 4
+    assert "going on after 2 trials" in capsys.readouterr().out
+    assert len(tune.search(dataset, linear, trials=4, timeout=None).trials) == 4
+
+
+def test_other_data_or_another_space_is_another_search(linear, dataset):
+    one = tune.study(dataset, linear)
+    other = tune.study(dataset.take(slice(500)), linear)
+    third = tune.study(dataset, linear.model_copy(update={"tune": params.Tune(space={"alpha": [1.0, 2.0]})}))
+    assert len({one.study_name, other.study_name, third.study_name}) == 3
+    assert tune.study(dataset, linear).study_name == one.study_name
+
+
+def test_values_stay_in_their_ranges(linear, dataset):
+    space = {"alpha": [0.5, 2.0, "log"], "fit_intercept": [True, False]}
+    found = tune.search(dataset, linear.model_copy(update={"tune": params.Tune(space=space)}), trials=3, timeout=None)
+    assert all(0.5 <= trial.params["alpha"] <= 2.0 for trial in found.trials)
+    assert all(trial.params["fit_intercept"] in (True, False) for trial in found.trials)
+
+
+def test_without_a_space_the_remedy_is_told(linear):
+    other = linear.model_copy(update={"model": linear.model.model_copy(update={"estimator": "sklearn.svm.SVR"})})
+    with pytest.raises(UserError, match="has no ranges for"):
+        tune.space(other)
+
+
+TOML = """# kept
+[model]
+estimator = "linear"  # kept
+
+[model.linear]
+alpha = 1.0    # how stiff
+tol = 0.1
+
+[model.xgboost]
+alpha = 7
+"""
+
+
+def test_the_winner_is_written_into_its_table_and_nothing_else_changes(linear, tmp_path):
+    path = tmp_path / "params.toml"
+    path.write_text(TOML)
+    difference = tune.apply({"alpha": 0.123456789, "solver": "svd"}, linear, path)
+    expected = TOML.replace("alpha = 1.0    #", "alpha = 0.12346    #").replace(
+        "tol = 0.1\n", 'tol = 0.1\nsolver = "svd"\n'
+    )
+    assert path.read_text() == expected
+    assert [line for line in difference.splitlines() if line[0] in "+-"][2:] == [
+        "-alpha = 1.0    # how stiff",
+        "+alpha = 0.12346    # how stiff",
+        '+solver = "svd"',
+    ]

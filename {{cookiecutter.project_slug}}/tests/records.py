@@ -1,0 +1,52 @@
+"""Records of whatever the project predicts, good and bad ones, made from what `problem.py` says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from {{ cookiecutter.__package }} import data, problem, schema
+
+ANSWER = list(problem.Answer.model_fields)
+"""The fields of an answer."""
+
+REQUIRED = [field for field in schema.FIELDS if field.required]
+BOUNDED = next(field for field in REQUIRED if field.least is not None or field.choices)
+"""A field that has a rule which a value of the right type can break."""
+
+
+def several(count: int, seed: int = 3) -> list[dict[str, Any]]:
+    """So many different records, as a client sends them."""
+    columns = data.clean("sample", problem.sample(count * 2, seed)).take(slice(count)).columns
+    rows = zip(*(_plain(values) for values in columns.values()), strict=True)
+    return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
+
+
+def _plain(values: Any) -> list[Any]:
+    if values.dtype.kind == "M":
+        return [None if np.isnat(value) else str(value) for value in values]
+    return [None if value != value else value for value in values.tolist()]
+
+
+def broken(field: schema.Field) -> Any:
+    """A value of the field's own type that breaks its rule."""
+    return "nothing of the kind" if field.choices else field.kind(field.least - 1)
+
+
+def wrong(field: schema.Field) -> list[Any]:
+    """Values that the field must not have."""
+    values: dict[type, list[Any]] = {
+        int: ["7", 7.5, True],
+        float: ["far"],
+        bool: ["perhaps"],
+        str: [7],
+        np.datetime64: ["yesterday", "2024-01-10T08:30:00Z"],
+    }
+    bounds = [field.kind(field.least - 1)] if field.least is not None else []
+    bounds += [field.kind(field.most + 1)] if field.most is not None else []
+    return [*values[field.kind], *bounds, *(["nothing of the kind"] if field.choices else [])]
+
+
+WRONG = [(field.name, value) for field in schema.FIELDS for value in wrong(field)]
+"""Name of a field, and a value that it must not have."""
