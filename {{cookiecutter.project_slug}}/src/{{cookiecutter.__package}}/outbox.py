@@ -15,7 +15,7 @@ from mlflow.entities import Run, ViewType
 from . import tracking
 from .cli import UserError
 from .params import ROOT
-from .transfer import Transfer, local
+from .transfer import ORIGIN_RUN, Transfer, local
 
 FOLDER = ROOT / ".outbox"
 SERVER_RUN = "server_run_id"
@@ -27,21 +27,30 @@ def store() -> str:
     return f"sqlite:///{(FOLDER / 'mlflow.db').as_posix()}"
 
 
-def announce(tags: dict[str, str]) -> dict[str, str]:
-    """Open a run on the server, so that its id is known from the start, and point MLflow at the outbox.
+def announce(run_id: str, tags: dict[str, str]) -> str:
+    """Open a run on the server for a run of the outbox, and point MLflow at the outbox again; gives the server's id.
 
-    Gives the tag that names it; nothing where the server cannot be used, which a line says.
+    The server's run names the one here, so that it is found again should its answer be lost. Nothing is given where the
+    server cannot be used, which a line says.
     """
-    known = {}
+    known = ""
     try:
         client = tracking.connect()
         with tracking.errors():
-            known[SERVER_RUN] = client.create_run(tracking.experiment(), tags=tags).info.run_id
+            made = client.create_run(tracking.experiment(), tags={**tags, ORIGIN_RUN: run_id})
+            known = str(made.info.run_id)
     except UserError as error:
         print(f"warning: {error}; training goes on, its run is logged to {FOLDER.name}", file=sys.stderr)
-    FOLDER.mkdir(exist_ok=True)
-    tracking.connect(store())
+    client = connect()
+    if known:
+        client.set_tag(run_id, SERVER_RUN, known)
     return known
+
+
+def connect() -> mlflow.MlflowClient:
+    """Point MLflow at the outbox."""
+    FOLDER.mkdir(exist_ok=True)
+    return tracking.connect(store())
 
 
 def deliver(run_id: str, model_uri: str = "") -> str:

@@ -38,14 +38,12 @@ def run(train: Dataset, validation: Dataset, settings: params.Params) -> Iterato
     """
     tags = tracking.tags(train, validation)
     local = tracking.is_local()
-    if local:
-        tracking.connect()
-    else:
-        tags |= outbox.announce(tags)
+    tracking.connect() if local else outbox.connect()
     with tracking.errors():
         mlflow.set_experiment(experiment_id=tracking.experiment())
         active = mlflow.start_run(tags=tags)
-        made = Run(tags.get(outbox.SERVER_RUN) or active.info.run_id)
+        announced = "" if local else outbox.announce(active.info.run_id, tags)
+        made = Run(announced or active.info.run_id)
         try:
             with active:
                 mlflow.log_params(_flat(settings.model_dump(include={"data", "decision", "model", "package"})))

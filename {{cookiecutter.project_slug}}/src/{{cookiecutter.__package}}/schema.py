@@ -84,6 +84,7 @@ def _unwrapped(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
 
 
 FIELDS = tuple(_field(name) for name in Record.model_fields)
+_COLUMNS = [(field.name, np.dtype(field.dtype)) for field in FIELDS]
 _decorators = Record.__pydantic_decorators__
 PLAIN = all(field.plain for field in FIELDS) and not (
     _decorators.validators
@@ -96,7 +97,7 @@ PLAIN = all(field.plain for field in FIELDS) and not (
 
 def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
     """Valid records as one array a field, each of shape (n,); a missing value is NaN, NaT or None."""
-    return {field.name: np.array([getattr(record, field.name) for record in records], field.dtype) for field in FIELDS}
+    return {name: np.array([getattr(record, name) for record in records], dtype) for name, dtype in _COLUMNS}
 
 
 def reason(error: ValidationError) -> str:

@@ -153,13 +153,13 @@ def _done(study: optuna.Study) -> bool:
 def _parent(found: optuna.Study, settings: params.Params) -> str:
     """The run that the trials of a study are children of: one for each process that works on it."""
     tags = {**tracking.code_tags(), "study": found.study_name, "estimator": settings.model.estimator}
-    if tracking.is_local():
-        tracking.connect()
-    else:
-        tags |= outbox.announce(tags)
+    client = tracking.connect() if tracking.is_local() else outbox.connect()
     with tracking.errors():
         mlflow.set_experiment(experiment_id=tracking.experiment())
-        return str(mlflow.MlflowClient().create_run(tracking.experiment(), tags=tags, run_name="tune").info.run_id)
+        run_id = str(client.create_run(tracking.experiment(), tags=tags, run_name="tune").info.run_id)
+    if not tracking.is_local():
+        outbox.announce(run_id, tags)
+    return run_id
 
 
 def plots(found: optuna.Study) -> dict[str, Figure]:

@@ -142,6 +142,22 @@ def test_a_delivery_that_breaks_off_is_completed_and_nothing_is_there_twice(
     assert all(len(server.client.get_metric_history(run.info.run_id, name)) == 1 for name in run.data.metrics)
 
 
+def test_a_run_whose_opening_was_not_answered_is_found_again(server, dataset, small, tmp_path, monkeypatch):
+    whole = mlflow.MlflowClient.create_run
+
+    def unanswered(client, *given, **more):
+        made = whole(client, *given, **more)
+        if client.tracking_uri == server.address:
+            raise mlflow.MlflowException("the connection broke off")
+        return made
+
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow.MlflowClient, "create_run", unanswered)
+        assert log_something(dataset, small, tmp_path).model_uri != ""
+    (run,) = server.runs()
+    assert run.info.status == "FINISHED"
+
+
 def test_a_training_that_fails_is_a_failed_run_on_the_server_too(server, dataset, small, tmp_path):
     unknown = small.model_copy(update={"model": small.model.model_copy(update={"estimator": "forest"})})
     with pytest.raises(UserError, match="forest"):
@@ -152,8 +168,7 @@ def test_a_training_that_fails_is_a_failed_run_on_the_server_too(server, dataset
 
 
 def test_a_run_that_did_not_end_waits_until_it_is_asked_for(server, monkeypatch, capsys):
-    tracking.connect(outbox.store())
-    mlflow.MlflowClient().create_run(tracking.experiment())
+    outbox.connect().create_run(tracking.experiment())
     assert resend(monkeypatch) == 0
     assert "ALL=1" in capsys.readouterr().out
     assert server.runs() == []

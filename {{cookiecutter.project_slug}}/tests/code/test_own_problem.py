@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -20,10 +21,11 @@ def failure():
     return verdicts[-1][2]
 
 
-def line(start):
-    """The line of problem.py that begins so."""
+def line(name):
+    """The line of problem.py that defines a name."""
     lines = pathlib.Path(problem.__file__).read_text().splitlines()
-    return next(number for number, text in enumerate(lines, 1) if text.startswith(start))
+    defines = re.compile(rf"(def |class |(\w+, )*){name}\b")
+    return next(number for number, text in enumerate(lines, 1) if defines.match(text))
 
 
 def test_the_project_s_own_problem_is_whole():
@@ -48,7 +50,7 @@ def test_an_example_that_is_no_record_is_named(monkeypatch):
 def test_a_sample_that_changes_by_itself_is_named(monkeypatch):
     whole = problem.sample
     monkeypatch.setattr(problem, "sample", lambda rows, seed, **more: whole(rows, np.random.randint(1e6), **more))
-    assert failure().startswith(f"problem.py:{line('def sample')}: the same seed gives other rows")
+    assert failure().startswith(f"problem.py:{line('sample')}: the same seed gives other rows")
 
 
 def test_features_that_depend_on_the_records_beside_are_named(monkeypatch):
@@ -78,7 +80,7 @@ def test_a_feature_that_is_the_target_is_named(monkeypatch):
 def test_an_answer_that_lacks_a_field_is_named(monkeypatch):
     whole = problem.answer
     monkeypatch.setattr(problem, "answer", lambda scores, **more: {**whole(scores, **more), "note": scores})
-    assert failure().startswith(f"problem.py:{line('def answer')}: answer gives")
+    assert failure().startswith(f"problem.py:{line('answer')}: answer gives")
 
 
 def test_what_the_owner_s_code_raises_is_told_with_its_line(monkeypatch):
