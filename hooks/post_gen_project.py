@@ -3,7 +3,6 @@
 import pathlib
 import shutil
 
-PACKAGE = "src/{{ cookiecutter.__package }}"
 LEVEL = int("{{ cookiecutter.maturity_level }}")
 ANSWERS = {
     "problem": "{{ cookiecutter.problem }}",
@@ -11,60 +10,49 @@ ANSWERS = {
     "deployment": "{{ cookiecutter.deployment }}",
     "ci": "{{ cookiecutter.ci }}",
 }
+RIDES, CHURN = {"problem": "ride-duration"}, {"problem": "churn"}
 WEB, BATCH, STREAMING = ({"deployment": door} for door in ("web", "batch", "streaming"))
-REMOTE, SOFTWARE = {"tracking": "remote"}, {"level": 1}
+REMOTE, GITHUB = {"tracking": "remote"}, {"ci": "github"}
+SOFTWARE, TRAINING = {"level": 1}, {"level": 2}
+PACKAGE = "src/{{ cookiecutter.__package }}/"
+OF_A_PROBLEM = f"{PACKAGE}problem tests/code/test_problem tests/data/test_sample tests/model/test_behaviour"
 
-# A path with several conditions needs all of them; "level" is the least that has it.
-PROBLEMS = {"ride_duration": {"problem": "ride-duration"}, "churn": {"problem": "churn"}}
-OF_A_PROBLEM = (f"{PACKAGE}/problem", "tests/code/test_problem", "tests/data/test_sample", "tests/model/test_behaviour")
+
+def each(start, names, end, *conditions):
+    """A row of the table for each of several names: all conditions must hold; "level" is the least that has it."""
+    needed = {answer: value for condition in conditions for answer, value in condition.items()}
+    return {f"{start}{name}{end}": needed for name in names.split()}
+
+
 KEEP = {
-    **{f"{name}.{problem}.py": kept for name in OF_A_PROBLEM for problem, kept in PROBLEMS.items()},
-    "examples/marketing.py": {"problem": "churn", **WEB},
-    **{f"{PACKAGE}/{name}": WEB for name in ("web.py", "openapi.py", "templates", "static")},
-    **{
-        f"{PACKAGE}/{name}.py": BATCH
-        for name in ("about", "batch", "files", "joblog", "progress", "rows", "scoring", "spark")
-    },
-    **{f"{PACKAGE}/{name}.py": STREAMING for name in ("health", "kafka", "stream")},
-    **{f"{PACKAGE}/{name}.py": REMOTE for name in ("check", "guard", "server", "teams", "webhook")},
-    **dict.fromkeys((".env.example", "examples/webhook.py", "tracking"), REMOTE),
-    "gunicorn.conf.py": WEB,
-    "examples/predict.py": WEB,
-    **{f"examples/{name}.py": STREAMING for name in ("broker", "produce", "watch")},
-    ".devcontainer": SOFTWARE,
-    ".dockerignore": SOFTWARE,
-    ".pre-commit-config.yaml": SOFTWARE,
-    "Dockerfile": SOFTWARE,
-    "compose.yaml": SOFTWARE,
-    "tests": SOFTWARE,
-    "tests/code/test_web.py": WEB,
-    "tests/code/test_batch.py": BATCH,
-    "tests/code/test_stream.py": STREAMING,
-    "tests/code/test_server.py": REMOTE,
-    ".github/dependabot.yml": {"ci": "github", "level": 1},
-    ".github/workflows/ci.yml": {"ci": "github", "level": 1},
-    ".github/workflows/train.yml": {"ci": "github", "level": 2},
-    ".github/workflows/score.yml": {"ci": "github", **BATCH, "level": 2},
-    **{f"{PACKAGE}/{name}.py": {"level": 2} for name in ("card", "gate", "moves", "pipeline", "registry", "validate")},
-    "tests/code/test_gate.py": {"level": 2},
-    "tests/code/test_registry.py": {"level": 2},
-    "tests/data/test_validation.py": {"level": 2},
+    **each("", OF_A_PROBLEM, ".ride_duration.py", RIDES),
+    **each("", OF_A_PROBLEM, ".churn.py", CHURN),
+    **each(PACKAGE, "web.py openapi.py templates static", "", WEB),
+    **each(PACKAGE, "about batch files joblog progress rows scoring spark", ".py", BATCH),
+    **each(PACKAGE, "health kafka stream", ".py", STREAMING),
+    **each(PACKAGE, "check guard server teams webhook", ".py", REMOTE),
+    **each(PACKAGE, "card gate moves pipeline registry validate", ".py", TRAINING),
+    **each("", ".env.example examples/webhook.py tests/code/test_server.py tracking", "", REMOTE),
+    **each("", "gunicorn.conf.py examples/predict.py tests/code/test_web.py", "", WEB),
+    **each("examples/", "marketing", ".py", CHURN, WEB),
+    **each("examples/", "broker produce watch", ".py", STREAMING),
+    **each("", ".devcontainer .dockerignore .pre-commit-config.yaml Dockerfile compose.yaml tests", "", SOFTWARE),
+    **each("tests/code/test_", "batch", ".py", BATCH),
+    **each("tests/code/test_", "stream", ".py", STREAMING),
+    **each("tests/", "code/test_gate code/test_registry data/test_validation", ".py", TRAINING),
+    **each(".github/", "dependabot workflows/ci", ".yml", GITHUB, SOFTWARE),
+    **each(".github/workflows/", "train", ".yml", GITHUB, TRAINING),
+    **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, TRAINING),
 }
-# A file whose name says for which answer it is gets the name that the project knows it by.
-RENAME = {f"{name}.{problem}.py": f"{name}.py" for name in OF_A_PROBLEM for problem in PROBLEMS}
-
-
-def kept(conditions):
-    """Whether the answers meet every condition."""
-    return all(value <= LEVEL if name == "level" else ANSWERS[name] == value for name, value in conditions.items())
-
 
 for name, conditions in KEEP.items():
     path = pathlib.Path(name)
-    if path.exists() and not kept(conditions):
+    kept = all(value <= LEVEL if answer == "level" else ANSWERS[answer] == value for answer, value in conditions.items())
+    if path.exists() and not kept:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         for parent in path.parents[:-1]:
             if not any(parent.iterdir()):
                 parent.rmdir()
-    elif path.exists() and name in RENAME:
-        path.rename(RENAME[name])
+    elif path.exists() and name.count(".") > 1 and name.split(".")[1] in ("ride_duration", "churn"):
+        # A file whose name says for which problem it is gets the name that the project knows it by.
+        path.rename(f"{name.split('.')[0]}.py")

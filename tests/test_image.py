@@ -4,6 +4,7 @@ The published Python image cannot be reached from everywhere, so a base of Debia
 (`--build-arg BASE=`); everything else of the Dockerfile is built as it is. Needs buildah, debootstrap and root.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -11,6 +12,8 @@ import pathlib
 import shutil
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from conftest import ROOT, answers_at, free_port, listens
@@ -90,17 +93,18 @@ def image(project, base):
         sh(*BUILDAH, "rm", container)
 
 
-def inside(root, data, *command, **variables):
+def inside(root, data, *command, program="", user=10001, **variables):
     """The command line of a program in the container: no rights, a read-only root, `data` as /tmp/data."""
-    given = " ".join(f"{name}={value}" for name, value in variables.items())
+    given = " ".join(f"{name}={value}" for name, value in ({"HOME": "/", "PYTHONPATH": "/app/src"} | variables).items())
+    program = program or f"exec python -m ride_duration {' '.join(command)}"
     script = (
         f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && "
         f"mount -t proc proc {root}/proc && mount -t tmpfs tmpfs {root}/tmp && mount -t tmpfs tmpfs {root}/dev && "
         f"mkdir {root}/tmp/data && mount --bind {data} {root}/tmp/data && "
         f"mknod -m 666 {root}/dev/null c 1 3 && mknod -m 666 {root}/dev/urandom c 1 9 && mkdir -m 1777 {root}/dev/shm && "
-        f"exec chroot --userspec=10001:10001 {root} /usr/bin/env -i HOME=/ PATH=/app/.venv/bin:/usr/bin:/bin "
-        f"PYTHONPATH=/app/src PYTHONDONTWRITEBYTECODE=1 MODEL_URI=/app/model {given} sh -c "
-        f"'cd /app && ! touch /app/x 2>/dev/null && exec python -m ride_duration {' '.join(command)}'"
+        f"exec chroot --userspec={user}:{user} {root} /usr/bin/env -i PATH=/app/.venv/bin:/usr/bin:/bin "
+        f"PYTHONDONTWRITEBYTECODE=1 MODEL_URI=/app/model {given} sh -c "
+        f'"cd /app && ! touch /app/x 2>/dev/null && {program}"'
     )
     return ["unshare", "--mount", "sh", "-c", script]
 
@@ -118,7 +122,7 @@ def data(tmp_path):
 
 
 @contextlib.contextmanager
-def started(command, up):
+def started(command, up, user=10001):
     """A server in the container, for the length of a with block."""
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -128,7 +132,7 @@ def started(command, up):
                 if answers_at(up):
                     break
             time.sleep(0.2)
-        assert "Uid:\t10001" in pathlib.Path(f"/proc/{server.pid}/status").read_text()
+        assert f"Uid:\t{user}" in pathlib.Path(f"/proc/{server.pid}/status").read_text()
         yield server
     finally:
         server.terminate()
@@ -169,3 +173,37 @@ def test_the_worker_joins_its_group_as_a_user_without_rights_on_a_read_only_root
             assert done.stdout.count("predictions") == 50
             worker.terminate()
             assert worker.wait(30) == 0
+
+
+def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, base, data):
+    project = bake(maturity_level="1", tracking="remote").borrow_environment()
+    settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
+    sh(
+        *BUILDAH, "bud", "--isolation", "chroot", "--network", "host", "--format", "docker", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+        *settings, "--build-arg", f"BASE={base}", "--file", "tracking/Dockerfile", "--tag", "localhost/tracking", ".", cwd=project.path,
+    )  # fmt: skip
+    container = sh(*BUILDAH, "from", "localhost/tracking")
+    root = sh(*BUILDAH, "mount", container)
+    variables = {
+        "TRACKING_DB": "sqlite:////tmp/data/mlflow.db",
+        "TRACKING_ARTIFACTS": "file:///tmp/data/artifacts",
+        "ALLOWED_HOSTS": "127.0.0.1:5000",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "a-password-for-a-test",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "0123456789abcdef",
+        "PYTHONPATH": "/app",
+        "HOME": "/tmp",
+        "WORKERS": "1",
+    }
+    program = "python -c 'import psycopg, boto3' && exec sh start.sh"
+    command = inside(root, data, program=program, user=10002, **variables)
+    try:
+        with started(command, "http://127.0.0.1:5000/health", user=10002):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen("http://127.0.0.1:5000/version", timeout=10)
+            assert refused.value.code == 401
+            login = base64.b64encode(b"admin:a-password-for-a-test").decode()
+            asked = urllib.request.Request("http://127.0.0.1:5000/version", headers={"Authorization": f"Basic {login}"})
+            assert urllib.request.urlopen(asked, timeout=10).read().startswith(b"3.")
+    finally:
+        sh(*BUILDAH, "umount", container)
+        sh(*BUILDAH, "rm", container)

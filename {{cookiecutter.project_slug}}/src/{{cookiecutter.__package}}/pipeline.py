@@ -84,5 +84,5 @@ def main() -> None:
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make pipeline DATA=...)")
     version = run(parser.parse_args().data)
     champion = registry.champion()
-    if champion and str(champion.version) != version:
+    if champion is None or str(champion.version) != version:
         print(f"it serves once it is promoted: make promote VERSION={version}")
