@@ -70,5 +70,5 @@ def test_another_problem_trains_registers_and_answers_and_the_frame_s_tests_pass
         assert (kinds.count("predictions"), kinds.count("dead-letters")) == (90, 10)
     # The one combination that is not among the slow runs is quick about the frame's tests too.
     tests = QUICK if (problem, door) == ("wine", "web") else ("--deselect", "tests/code/test_notebook.py")
-    done = project.run(".venv/bin/python", "-m", "pytest", "-q", "-x", *tests)
+    done = project.run(".venv/bin/python", "-m", "pytest", "-q", "-x", *tests, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:]

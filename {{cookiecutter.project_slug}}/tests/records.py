@@ -48,5 +48,8 @@ def wrong(field: schema.Field) -> list[Any]:
     return [*values[field.kind], *bounds, *(["nothing of the kind"] if field.choices else [])]
 
 
-WRONG = [(field.name, value) for field in schema.FIELDS for value in wrong(field)]
+DIFFERENT = {(field.kind, field.required, field.least, field.most, field.choices): field for field in schema.FIELDS}
+"""A field of each kind of rule: of many alike one is enough."""
+
+WRONG = [(field.name, value) for field in DIFFERENT.values() for value in wrong(field)]
 """Name of a field, and a value that it must not have."""

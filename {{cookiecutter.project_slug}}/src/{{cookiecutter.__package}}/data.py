@@ -95,12 +95,12 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         table = file.to_table(columns=[given[name] for name in problem.RAW])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UserError(f"{path} is not a readable {form} file: {str(error).splitlines()[0]}") from None
-    return {name: arrow.column(_filled(table[given[name]], kind), name, kind) for name, kind in problem.RAW.items()}
+    return {name: arrow.column(_filled(table[given[name]]), name, kind) for name, kind in problem.RAW.items()}
 
 
-def _filled(values: pa.ChunkedArray, kind: type) -> pa.ChunkedArray:
-    """A column whose blanks are missing values, where it is text that should be something else."""
-    if kind is str or not pa.types.is_string(values.type):
+def _filled(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column whose blanks are missing values, where it is text."""
+    if not pa.types.is_string(values.type):
         return values
     blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(values), "")
     return pa.compute.if_else(blank, pa.scalar(None, pa.string()), values)
