@@ -8,7 +8,7 @@ import time
 
 from confluent_kafka import KafkaException, Producer
 
-from {{ cookiecutter.__package }} import cli, kafka, params, problem
+from {{ cookiecutter.__package }} import cli, kafka, params, problem, schema
 
 SAMPLE_ROWS = 5_000
 PATIENCE_SECONDS = 120
@@ -19,17 +19,22 @@ def events(bad_share):
     """Event after event as JSON, forever; every so many of them lacks its first field."""
     sample = problem.sample(SAMPLE_ROWS, int(time.time()))
     fields = list(problem.Record.model_fields)
-    columns = [
-        sample[name].astype(str).tolist() if sample[name].dtype.kind == "M" else sample[name].tolist()
-        for name in fields
-    ]
+    columns = [_plain(sample[field.name], field.day) for field in schema.FIELDS]
     rows = itertools.cycle(zip(*columns, strict=True))
     stamp = f"{time.time():.0f}"
     for number, row in enumerate(rows):
-        event = {problem.ID: f"{stamp}-{number}", **dict(zip(fields, row, strict=True))}
+        known = {name: value for name, value in zip(fields, row, strict=True) if value is not None}
+        event = {problem.ID: f"{stamp}-{number}", **known}
         if int((number + 1) * bad_share) > int(number * bad_share):
             del event[fields[0]]
         yield event
+
+
+def _plain(values, day):
+    """A column as JSON has it; a missing value is None."""
+    if values.dtype.kind == "M":
+        return values.astype("datetime64[D]" if day else values.dtype).astype(str).tolist()
+    return [None if value != value else value for value in values.tolist()]
 
 
 def main():

@@ -207,7 +207,10 @@ def main() -> None:
         raw = problem.sample(settings.sample_rows, settings.seed, drift=given.drift)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
-        pa.parquet.write_table(pa.table(dict(raw)), partial)
+        # A number that is missing is null in the file, not a number that is none.
+        pa.parquet.write_table(
+            pa.table({name: pa.array(values, from_pandas=True) for name, values in raw.items()}), partial
+        )
         partial.replace(path)
     for line in describe(clean(path.name, read(path))):
         print(line)

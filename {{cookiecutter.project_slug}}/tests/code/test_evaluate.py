@@ -74,7 +74,7 @@ def test_folds_are_as_many_as_asked_and_validated_with_what_comes_later(dataset,
     found = evaluate.folds(dataset, folded)
     assert set(found) == {f"cv_{name}{end}" for name in metrics.MEASURES[problem.TASK] for end in ("", "_std")}
     assert len(seen) == 3
-    assert (seen == sorted(seen) and seen[0] < seen[-1]) == bool(problem.TIME)
+    assert (seen[0] < 0.6 * seen[-1]) == bool(problem.TIME)
     assert evaluate.folds(dataset, settings) == {}
 
 
