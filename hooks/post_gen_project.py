@@ -1,6 +1,6 @@
 """Keep what was chosen: one table of path -> the answers that keep it."""
 
-import pathlib
+import os
 import shutil
 
 LEVEL = int("{{ cookiecutter.maturity_level }}")
@@ -45,14 +45,12 @@ KEEP = {
     **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, TRAINING),
 }
 
-for name, conditions in KEEP.items():
-    path = pathlib.Path(name)
+for path, conditions in KEEP.items():
     kept = all(value <= LEVEL if answer == "level" else ANSWERS[answer] == value for answer, value in conditions.items())
-    if path.exists() and not kept:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for parent in path.parents[:-1]:
-            if not any(parent.iterdir()):
-                parent.rmdir()
-    elif path.exists() and name.count(".") > 1 and name.split(".")[1] in ("ride_duration", "churn"):
+    if os.path.exists(path) and not kept:
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        while (path := os.path.dirname(path)) and not os.listdir(path):
+            os.rmdir(path)
+    elif os.path.exists(path) and path.endswith((".ride_duration.py", ".churn.py")):
         # A file whose name says for which problem it is gets the name that the project knows it by.
-        path.rename(f"{name.split('.')[0]}.py")
+        os.rename(path, f"{path.split('.')[0]}.py")

@@ -32,7 +32,8 @@ def lint_workflows(folder):
 def hook_table():
     """KEEP as the hook has it, for a package of the name that the template's folder has."""
     source = (ROOT / "hooks" / "post_gen_project.py").read_text().replace("{{ cookiecutter.maturity_level }}", "0")
-    head = source.split("for name, conditions in")[0]
+    head, loop, _ = source.partition("\nfor ")
+    assert loop, "run as a whole, the hook would remove files of this repository"
     names = {}
     exec(head.replace("{{ cookiecutter.__package }}", "{{cookiecutter.__package}}"), names)
     return names["KEEP"]

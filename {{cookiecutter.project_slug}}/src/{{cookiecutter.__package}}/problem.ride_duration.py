@@ -75,7 +75,7 @@ def features(columns: Columns) -> NDArray[np.float32]:
 
 def answer(scores: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """The model's output, shape (n,), as the fields of `Answer`: minutes, at least one as in the training data."""
-    return {"duration": np.maximum(scores.astype(np.float64), 1.0).round(4)}
+    return {"duration": np.maximum(scores, 1.0, dtype=np.float64).round(4)}
 
 
 # --- from a published file to training data --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException
 
 from . import openapi, params, problem, schema, service, source
@@ -37,10 +38,16 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
     def predict() -> Response:
         if predictor is None:
             return _problem(503, "no model is loaded", why_not)
+        environ = request.environ
         # Most clients send just this; parsing the header costs more than the rest of the check.
-        if request.environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
+        if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
             return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
-        body = request.get_data(cache=False)
+        length = environ.get("CONTENT_LENGTH", "")
+        if length.isdecimal() and int(length) <= limits.max_bytes:
+            # werkzeug's own reader, which can do without a length, would be a tenth of the request's time.
+            body = environ["wsgi.input"].read(int(length))
+        else:
+            body = request.get_data(cache=False)
         many = body.lstrip()[:1] == b"["
         try:
             records = RECORDS.validate_json(body) if many else [RECORD.validate_json(body)]
@@ -92,8 +99,8 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
     return app
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(json.dumps(content), status, mimetype="application/json")
+def _json(content: Any) -> Response:
+    return Response(to_json(content), content_type="application/json")
 
 
 def _problem(status: int, title: str, detail: str, **more: Any) -> Response:
