@@ -42,9 +42,9 @@ print(len(next(iter(columns.values()))) / (time.perf_counter() - t))
 """
 NATIVE = """
 import sys, time, pyarrow.parquet as p
-from ride_duration import data, params, problem, schema, train
+from ride_duration import data, evaluate, params, problem, schema
 settings = params.load(); older, _ = data.split(data.load(settings.data), settings.data.validation_share)
-estimator = train.fit(problem.features(older.columns), older.target, settings, lambda line: None)
+estimator = evaluate.fit(problem.features(older.columns), older.target, settings)
 t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
 estimator.set_params(n_jobs=int(sys.argv[2])); t = time.perf_counter()
 problem.answer(estimator.predict(problem.features(columns)))

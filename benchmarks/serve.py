@@ -48,10 +48,10 @@ def predict(record: Record):
 """
 PREPARE = """
 import json, joblib, pathlib, sys
-from ride_duration import data, params, problem, registry, train
+from ride_duration import data, evaluate, params, problem
 settings = params.load()
 older, _ = data.split(data.load(settings.data), settings.data.validation_share)
-estimator = train.fit(problem.features(older.columns), older.target, settings, lambda line: None)
+estimator = evaluate.fit(problem.features(older.columns), older.target, settings)
 estimator.set_params(n_jobs=1)
 joblib.dump(estimator, sys.argv[1])
 """

@@ -31,15 +31,9 @@ class Team:
     address: str
     passwords: dict
 
-    def add(self, name, role, team="rides"):
-        """Make a user; the server prints the password once."""
-        done = self.admin.make("tracking-user", f"NAME={name}", f"TEAM={team}", f"ROLE={role}")
-        assert done.returncode == 0, done.stderr
-        self.passwords[name] = re.search(r"^MLFLOW_TRACKING_PASSWORD=(.*)$", done.stdout, flags=re.M)[1]
-
-    def add_with_bucket(self, name, team, bucket):
-        """Make a team whose artifacts go to a bucket of its own."""
-        done = self.admin.make("tracking-user", f"NAME={name}", f"TEAM={team}", "ROLE=member", f"BUCKET={bucket}")
+    def add(self, name, role, team="rides", bucket=""):
+        """Make a user, and the team, whose artifacts may go to a bucket of its own; the server prints the password once."""
+        done = self.admin.make("tracking-user", f"NAME={name}", f"TEAM={team}", f"ROLE={role}", f"BUCKET={bucket}")
         assert done.returncode == 0, done.stderr
         self.passwords[name] = re.search(r"^MLFLOW_TRACKING_PASSWORD=(.*)$", done.stdout, flags=re.M)[1]
 
@@ -130,7 +124,7 @@ def test_a_team_goes_from_training_to_serving_and_through_a_day_without_its_serv
             assert "there is no version 1" in project.make("trace", "VERSION=1", **outsider).stderr
 
         # A team with a bucket of its own: its clients write there themselves.
-        team.add_with_bucket("zoe", "own", "s3://rides/own")
+        team.add("zoe", "member", "own", "s3://rides/own")
         store = {"MLFLOW_S3_ENDPOINT_URL": stores["MLFLOW_S3_ENDPOINT_URL"]}
         done = project.make("train", **team.variables("zoe", "own"), **store)
         assert done.returncode == 0, done.stderr
@@ -160,6 +154,33 @@ def test_a_team_goes_from_training_to_serving_and_through_a_day_without_its_serv
         *runs, models = ask(project, COUNTS, **mo)
         assert [status for _, status, _ in runs] == ["FINISHED"] * 3
         assert models == 3
+
+
+def test_a_store_of_artifacts_that_hangs_costs_no_run(project, stores, s3):
+    """A run whose artifacts cannot be kept waits as a whole; a person is told which part of the server is ill."""
+    port = s3.meta.endpoint_url.rpartition(":")[2]
+    store = int(subprocess.run(["pgrep", "-f", f"moto.server -p {port}"], capture_output=True, text=True).stdout)
+    with team_server(project, **stores) as team:
+        mo = team.variables("mo")
+        os.kill(store, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            checked = project.make("tracking-check", **mo)
+            assert time.monotonic() - started < 20
+            done = project.make("train", **mo)
+            assert time.monotonic() - started < 60
+        finally:
+            os.kill(store, signal.SIGCONT)
+        assert checked.returncode != 0
+        assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok"] * 4 + ["FAIL"], checked.stdout
+        assert "the server's artifact store may be away" in checked.stdout
+        assert done.returncode == 0, done.stderr
+        assert "make resend" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert project.make("resend", **mo).returncode == 0
+        *runs, models = ask(project, COUNTS, **mo)
+        assert [status for _, status, _ in runs].count("FINISHED") == 1
+        assert models == 1
 
 
 LOAD = """

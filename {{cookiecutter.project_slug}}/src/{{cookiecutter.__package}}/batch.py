@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from . import files, params, rows, service
+from . import files, params, rows, service, source
 from .cli import UserError
 from .files import Place
 from .joblog import JobLog
@@ -248,6 +248,8 @@ def main() -> int:
         settings = settings.model_copy(update={"max_rejected_share": given.max_rejected})
     found = files.find(given.input, given.since, given.until)
     output = files.place(given.output)
+    # Fetched once: what else needs the model, as Spark's executors do, reads this folder.
+    os.environ["MODEL_URI"] = str(source.locate().resolve())
     predictor = service.build()
     job_class: type[Job] = Job
     many = "s" * (len(found) > 1)

@@ -98,6 +98,11 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     return {name: arrow.column(_filled(table[given[name]]), name, kind) for name, kind in problem.RAW.items()}
 
 
+def table(columns: Columns) -> pa.Table:
+    """Columns as they belong in a file: what is missing is null there, not a number that is none."""
+    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+
+
 def _filled(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column whose blanks are missing values, where it is text."""
     if not pa.types.is_string(values.type):
@@ -207,10 +212,7 @@ def main() -> None:
         raw = problem.sample(settings.sample_rows, settings.seed, drift=given.drift)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
-        # A number that is missing is null in the file, not a number that is none.
-        pa.parquet.write_table(
-            pa.table({name: pa.array(values, from_pandas=True) for name, values in raw.items()}), partial
-        )
+        pa.parquet.write_table(table(raw), partial)
         partial.replace(path)
     for line in describe(clean(path.name, read(path))):
         print(line)

@@ -14,6 +14,7 @@ from records import ANSWER, BOUNDED, REQUIRED, WRONG, broken
 
 from {{ cookiecutter.__package }} import about, arrow, batch, cli, files, params, problem, progress, schema
 from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }}.data import table
 from {{ cookiecutter.__package }}.joblog import JobLog
 from {{ cookiecutter.__package }}.scoring import RECORD
 
@@ -24,8 +25,8 @@ LAST = next(field for field in REQUIRED[::-1] if field.least is not None or fiel
 @pytest.fixture
 def file(tmp_path):
     """A file of 500 rows with a column that the model does not need."""
-    table = pa.table({"note": [f"r{i}" for i in range(500)], **problem.prepare(problem.sample(500, seed=3))})
-    pa.parquet.write_table(table, tmp_path / "new.parquet")
+    columns = {"note": [f"r{i}" for i in range(500)], **problem.prepare(problem.sample(500, seed=3))}
+    pa.parquet.write_table(table(columns), tmp_path / "new.parquet")
     return tmp_path / "new.parquet"
 
 
@@ -280,9 +281,8 @@ def test_a_log_hears_of_the_progress_and_the_time_that_is_left(monkeypatch, caps
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_that_is_stopped_leaves_nothing_half_written(trained, tmp_path, monkeypatch, stop):
-    raw = problem.sample(200_000, seed=1)
-    table = pa.table(dict(raw))
-    pa.parquet.write_table(pa.concat_tables([table] * 4), tmp_path / "new.parquet")
+    rows = table(problem.sample(1_000_000 // len(schema.FIELDS), seed=1))
+    pa.parquet.write_table(pa.concat_tables([rows] * 4), tmp_path / "new.parquet")
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
     command = [sys.executable, "-m", cli.__package__, "batch", "--input", str(tmp_path / "new.parquet"), "--output"]
     environment = {"cwd": params.ROOT / "src", "stderr": subprocess.PIPE, "text": True}

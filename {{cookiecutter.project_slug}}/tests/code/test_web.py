@@ -56,7 +56,7 @@ def test_a_bad_field_is_named_with_its_value_and_what_was_expected(client, field
 
 def test_every_field_that_is_required_is_missed(client):
     errors = client.post("/predict", json={}).json["errors"]
-    assert {error["field"] for error in errors} == {field.name for field in REQUIRED}
+    assert [error["field"] for error in errors] == [field.name for field in REQUIRED][: web.MAX_ERRORS]
 
 
 @pytest.mark.parametrize(
