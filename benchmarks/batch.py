@@ -15,8 +15,8 @@ for name, times in ((sys.argv[1], 1), (sys.argv[2], 10)):
     with p.ParquetWriter(name, t.schema) as file:
         for _ in range(times * int(sys.argv[3])): file.write_table(t)
 p.write_table(t, sys.argv[4])
-pa.csv = __import__('pyarrow.csv').csv
-pa.csv.write_csv(t.drop_columns('lpep_dropoff_datetime').slice(0, 50_000), sys.argv[5])
+frame = t.drop_columns('lpep_dropoff_datetime').slice(0, 50_000).to_pandas()
+open(sys.argv[5], 'w').write('{"dataframe_split": ' + frame.to_json(orient='split', index=False, date_format='iso') + '}')
 """
 JOB = """
 import sys, time, resource; from ride_duration import batch, files, params, service
@@ -62,7 +62,7 @@ CLI = """
 import subprocess, sys, time
 t = time.perf_counter()
 subprocess.run([sys.executable, '-m', 'mlflow', 'models', 'predict', '-m', 'models:/ride-duration@champion', '-i', sys.argv[1],
-    '-o', sys.argv[2], '-t', 'csv', '--env-manager', 'local'], check=True, capture_output=True)
+    '-o', sys.argv[2], '-t', 'json', '--env-manager', 'local'], check=True, capture_output=True)
 print(50_000 / (time.perf_counter() - t))
 """
 SPARK = """
@@ -84,7 +84,7 @@ def main():
         folder = pathlib.Path(scratch)
         project = bake(folder, deployment="batch")
         small, large, one, text, out = (
-            folder / name for name in ("1.parquet", "10.parquet", "s.parquet", "s.csv", "o.parquet")
+            folder / name for name in ("1.parquet", "10.parquet", "s.parquet", "s.json", "o.parquet")
         )
         measure(project, SAMPLE, small, large, given.times, one, text)
         contest = {
@@ -93,7 +93,7 @@ def main():
             "the model alone, one core": (MODEL, small, 1),
             "XGBoost itself, arrays in memory, all cores": (NATIVE, small, 2),
             "pandas and `mlflow.pyfunc`": (PANDAS, small, out),
-            "`mlflow models predict`": (CLI, text, folder / "o.csv"),
+            "`mlflow models predict`": (CLI, text, folder / "o.json"),
             "this project on Spark, `local[*]`": (SPARK, large, folder / "spark"),
         }
         results = {name: [] for name in contest}
@@ -112,7 +112,7 @@ def main():
     section(
         "Batch",
         f"""`benchmarks/batch.py` ({machine()}): the default bake's model, generated rides in Parquet, {given.times * 2_000_000:,} rows for this
-project and Spark, a tenth for the others (50,000 in CSV for `mlflow models predict`, whose start is counted), median of
+project and Spark, a tenth for the others (50,000 in JSON for `mlflow models predict`, whose start is counted), median of
 {given.rounds} rounds in turn. Reading and writing are counted where a file is named.
 
 | who scores | rows/s | ours / theirs |

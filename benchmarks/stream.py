@@ -43,7 +43,7 @@ def work(worker, state, count, during=lambda: None):
     thread = threading.Thread(target=worker.run); thread.start()
     while state.ready(): time.sleep(0.01)
     during()
-    while state.events < count: time.sleep(0.02)
+    while state.events < count and thread.is_alive(): time.sleep(0.02)
     worker.stop(); thread.join(); broker.kill()
 keep = False
 """
@@ -61,6 +61,7 @@ CONSTANT = (
 import numpy as np
 count = int(sys.argv[1]); send(count); state = State(service.build().card)
 class Constant:
+    card = service.build().card
     def predict(self, columns):
         rows = len(columns['trip_distance']); return {'duration': np.full(rows, 16.3463), 'model_version': np.full(rows, '1', object)}
 work(stream.Worker(Constant(), topics, state), state, count)

@@ -31,7 +31,7 @@ KEEP = {
     **each(PACKAGE, "about batch files joblog progress rows scoring spark", ".py", BATCH),
     **each(PACKAGE, "health kafka stream", ".py", STREAMING),
     **each(PACKAGE, "check guard server teams webhook", ".py", REMOTE),
-    **each(PACKAGE, "card gate moves pipeline registry validate", ".py", TRAINING),
+    **each(PACKAGE, "card gate moves pages pipeline registry reproduce validate", ".py", TRAINING),
     **each("", ".env.example examples/webhook.py tests/code/test_server.py tracking", "", REMOTE),
     **each("", "gunicorn.conf.py examples/predict.py tests/code/test_web.py", "", WEB),
     **each("examples/", "marketing", ".py", CHURN, WEB),

@@ -67,30 +67,36 @@ def base(alone, tmp_path_factory):
 
 
 @contextlib.contextmanager
+def built(project, base, dockerfile="Dockerfile"):
+    """Build an image; gives what it says of itself and the root of a container's file system."""
+    # The machine's own way to packages, for pip inside the build: its certificates and its settings.
+    settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
+    mounts, tag = ["--volume=/etc/ssl/certs:/etc/ssl/certs:ro"], "localhost/under-test"
+    sh(
+        *BUILDAH, "bud", "--isolation", "chroot", "--network", "host", "--format", "docker", *mounts, *settings,
+        "--build-arg", f"BASE={base}", "--file", dockerfile, "--tag", tag, ".", cwd=project.path,
+    )  # fmt: skip
+    about = json.loads(sh(*BUILDAH, "inspect", "--type", "image", tag))["Docker"]["config"]
+    container = sh(*BUILDAH, "from", tag)
+    try:
+        yield about, sh(*BUILDAH, "mount", container)
+    finally:
+        sh(*BUILDAH, "umount", container)
+        sh(*BUILDAH, "rm", container)
+
+
+@contextlib.contextmanager
 def image(project, base):
     """Build the project's image with a trained model in it; gives the root of a container's file system."""
     assert project.make("train").returncode == 0
     assert project.run(".venv/bin/python", "-m", "ride_duration", "source", "build/model").returncode == 0
-    # The machine's own way to packages, for pip inside the build: its certificates and its settings.
-    settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
-    mounts = ["--volume=/etc/ssl/certs:/etc/ssl/certs:ro"]
-    sh(
-        *BUILDAH, "bud", "--isolation", "chroot", "--network", "host", "--format", "docker", *mounts, *settings,
-        "--build-arg", f"BASE={base}", "--tag", "localhost/ride-duration", ".", cwd=project.path,
-    )  # fmt: skip
-    about = json.loads(sh(*BUILDAH, "inspect", "--type", "image", "localhost/ride-duration"))["Docker"]["config"]
-    assert about["User"] == "10001"
-    assert "Healthcheck" in about
-    container = sh(*BUILDAH, "from", "localhost/ride-duration")
-    root = sh(*BUILDAH, "mount", container)
-    present = sh("ls", *[str(path) for path in pathlib.Path(root).glob("app/.venv/lib/python3*/site-packages")])
-    assert "onnxruntime" in present
-    assert "mlflow" not in present
-    try:
+    with built(project, base) as (about, root):
+        assert about["User"] == "10001"
+        assert "Healthcheck" in about
+        present = sh("ls", *[str(path) for path in pathlib.Path(root).glob("app/.venv/lib/python3*/site-packages")])
+        assert "onnxruntime" in present
+        assert "mlflow" not in present
         yield root
-    finally:
-        sh(*BUILDAH, "umount", container)
-        sh(*BUILDAH, "rm", container)
 
 
 def inside(root, data, *command, program="", user=10001, **variables):
@@ -177,13 +183,6 @@ def test_the_worker_joins_its_group_as_a_user_without_rights_on_a_read_only_root
 
 def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_only_root(bake, base, data):
     project = bake(maturity_level="1", tracking="remote").borrow_environment()
-    settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
-    sh(
-        *BUILDAH, "bud", "--isolation", "chroot", "--network", "host", "--format", "docker", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
-        *settings, "--build-arg", f"BASE={base}", "--file", "tracking/Dockerfile", "--tag", "localhost/tracking", ".", cwd=project.path,
-    )  # fmt: skip
-    container = sh(*BUILDAH, "from", "localhost/tracking")
-    root = sh(*BUILDAH, "mount", container)
     variables = {
         "TRACKING_DB": "sqlite:////tmp/data/mlflow.db",
         "TRACKING_ARTIFACTS": "file:///tmp/data/artifacts",
@@ -195,8 +194,8 @@ def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_
         "WORKERS": "1",
     }
     program = "python -c 'import psycopg, boto3' && exec sh start.sh"
-    command = inside(root, data, program=program, user=10002, **variables)
-    try:
+    with built(project, base, "tracking/Dockerfile") as (_, root):
+        command = inside(root, data, program=program, user=10002, **variables)
         with started(command, "http://127.0.0.1:5000/health", user=10002):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 urllib.request.urlopen("http://127.0.0.1:5000/version", timeout=10)
@@ -204,6 +203,3 @@ def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_
             login = base64.b64encode(b"admin:a-password-for-a-test").decode()
             asked = urllib.request.Request("http://127.0.0.1:5000/version", headers={"Authorization": f"Basic {login}"})
             assert urllib.request.urlopen(asked, timeout=10).read().startswith(b"3.")
-    finally:
-        sh(*BUILDAH, "umount", container)
-        sh(*BUILDAH, "rm", container)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from . import files, params, rows, service, source
+from . import files, params, rows, service
 from .cli import UserError
 from .files import Place
 from .joblog import JobLog
@@ -22,6 +22,7 @@ from .predictor import Predicts
 from .progress import Progress
 from .rows import Writer
 from .scoring import SchemaError, Scored, Scorer
+from .source import locate
 
 TOO_MANY_REJECTED = 3
 """The exit code of a job that refused more rows than it may; 1 is any other failure."""
@@ -101,10 +102,18 @@ class Job:
         predictor: the model; it is called from several threads at once.
         settings: how many rows a batch has, and which share of a unit's rows may be refused.
         log: the job's run in MLflow.
+        explain: whether each row also tells what each feature adds to its score.
     """
 
-    def __init__(self, predictor: Predicts, settings: params.Batch, log: JobLog, expected_rows: int = 0) -> None:
-        self._predictor, self._settings, self._log = predictor, settings, log
+    def __init__(
+        self,
+        predictor: Predicts,
+        settings: params.Batch,
+        log: JobLog,
+        expected_rows: int = 0,
+        explain: bool = False,
+    ) -> None:
+        self._predictor, self._settings, self._log, self._explain = predictor, settings, log, explain
         self._scored_at = datetime.now(UTC)
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.progress = Progress(expected_rows)
@@ -134,6 +143,7 @@ class Job:
             "model_run_id": card["run_id"],
             "model_version": card["model_version"],
             "input_state": unit.state(),
+            "explained": str(self._explain),
         }
 
     def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
@@ -190,7 +200,7 @@ class Job:
         waiting: deque[Future[Scored]] = deque()
         with rows.reading(source, self._settings.batch_rows, files.partitions(below)) as reading:
             try:
-                scorer = Scorer(self._predictor, reading.schema, self._scored_at, reading.text)
+                scorer = Scorer(self._predictor, reading.schema, self._scored_at, reading.text, self._explain)
                 yield scorer, Scored(scorer.nothing(), scorer.unreadable([]))
                 for batch, numbers in reading.batches:
                     waiting.append(pool.submit(scorer, batch, numbers))
@@ -239,6 +249,7 @@ def main() -> int:
         "--max-rejected", type=float, help="share of rows that may be refused, 0 to 1 (MAX_REJECTED=0.1)"
     )
     parser.add_argument("--engine", choices=["arrow", "spark"], default="arrow", help="who scores (ENGINE=spark)")
+    parser.add_argument("--explain", action="store_true", help="also tell what each feature adds (EXPLAIN=1)")
     parser.add_argument("--force", action="store_true", help="score again what is up to date (FORCE=1)")
     given = parser.parse_args()
     if not given.input or not given.output:
@@ -249,7 +260,7 @@ def main() -> int:
     found = files.find(given.input, given.since, given.until)
     output = files.place(given.output)
     # Fetched once: what else needs the model, as Spark's executors do, reads this folder.
-    os.environ["MODEL_URI"] = str(source.locate().resolve())
+    os.environ["MODEL_URI"] = str(locate().resolve())
     predictor = service.build()
     job_class: type[Job] = Job
     many = "s" * (len(found) > 1)
@@ -261,7 +272,7 @@ def main() -> int:
     else:
         units = plan(found, output)
     log = JobLog(predictor.card, given.input, given.output)
-    job = job_class(predictor, settings, log, expected(units))
+    job = job_class(predictor, settings, log, expected(units), given.explain)
     started = time.perf_counter()
     status = "KILLED"
     try:

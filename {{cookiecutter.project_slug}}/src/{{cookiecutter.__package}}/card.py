@@ -39,7 +39,7 @@ on, {data["validation_rows"]:,} to validate with.
 |---|---|---|---|---|
 {rows}
 
-## Limits
+{_segments(card)}{_calibration(card)}## Limits
 
 Predictions outside what the model has seen are guesses. It has seen:
 
@@ -47,8 +47,48 @@ Predictions outside what the model has seen are guesses. It has seen:
 |---|---|---|---|---|---|---|---|
 {quantiles}
 
+## Explanations
+
+Parts of a score are {"exact Shapley values" if card["explanation"]["method"] == "exact" else "sampled Shapley values"}
+in {card["explanation"]["unit"]}. They say what the model does, not what causes what.
+
 ## Reproduce
 
-Check the commit out, run `make setup`, and train on the data with this fingerprint: the same metrics come out.
+`make reproduce VERSION=` and the version's number: it checks the commit out beside this folder, installs its lock, brings
+the data back, trains, and compares the metrics.
 
 {data_report.replace("# ", "## ", 1)}"""
+
+
+def _segments(card: dict[str, Any]) -> str:
+    parts = card["segments"]
+    if not parts:
+        return ""
+    names = list(parts[0]["metrics"])
+    rows = "\n".join(
+        f"| {part['feature']} | {part['part']} | {part['rows']:,} | "
+        f"{' | '.join(format(part['metrics'][name], '.4f') for name in names)} |"
+        for part in parts
+    )
+    return f"""### By part of the validation rows
+
+| feature | part | rows | {" | ".join(names)} |
+|---|---|---|{"---|" * len(names)}
+{rows}
+
+"""
+
+
+def _calibration(card: dict[str, Any]) -> str:
+    if "calibration" not in card:
+        return ""
+    rows = "\n".join(
+        f"| {tenth['said']:.3f} | {tenth['came_true']:.3f} | {tenth['rows']:,} |" for tenth in card["calibration"]
+    )
+    return f"""### Calibration
+
+| said on average | came true | rows |
+|---|---|---|
+{rows}
+
+"""

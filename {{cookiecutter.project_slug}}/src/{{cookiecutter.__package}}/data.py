@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ import pyarrow.dataset
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from . import arrow, download, params, problem, schema
+from . import arrow, datalock, download, params, problem, schema
 from .cli import UserError
 from .metrics import metrics
 from .problem import Columns
 
+SAMPLE = "generated sample"
 TELLING = 0.999
 """How well one feature may order the target by itself: as area under the ROC curve, or as correlation."""
 
@@ -63,16 +65,42 @@ class Dataset:
 
 
 def load(settings: params.Data, source: str = "") -> Dataset:
-    """The rows of `source`, else of `settings.source`, else of the generated sample, cleaned.
+    """The rows that `raw` gives, cleaned.
 
     Raises:
         UserError: the file is missing, damaged, lacks a column, or has no row that can be used.
     """
+    return clean(*raw(settings, source))
+
+
+def raw(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray[Any]]]:
+    """The name and the columns of `source`, else of `settings.source`, else of the generated sample.
+
+    A file that is not what `data.lock` names is told of.
+
+    Raises:
+        UserError: the file is missing, damaged, or lacks a column.
+    """
     source = source or settings.source
     if not source:
-        return clean("generated sample", problem.sample(settings.sample_rows, settings.seed))
-    path = download.fetch(source) if "://" in source else Path(source)
-    return clean(source, read(path))
+        return SAMPLE, problem.sample(settings.sample_rows, settings.seed)
+    path = datalock.fetch(source) if "://" in source else Path(source)
+    columns = read(path)
+    if "://" in source:
+        _keep(path, columns, source)
+    elif different := datalock.difference(path):
+        print(f"warning: {different}", file=sys.stderr)
+    return source, columns
+
+
+def _keep(path: Path, columns: Columns, origin: str = "") -> str:
+    """Name a file in `data.lock`; says so."""
+    span = ""
+    if problem.TIME:
+        times = problem.prepare(columns)[problem.TIME]
+        known = times[~np.isnat(times)].astype("datetime64[s]")
+        span = f"{known.min()} to {known.max()}" if len(known) else ""
+    return datalock.keep(path, len(next(iter(columns.values()))), span, origin)
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
@@ -198,22 +226,39 @@ def describe(dataset: Dataset) -> Iterable[str]:
 
 
 def main() -> None:
-    """`make data`: fetch the real data, or write the generated sample to look at."""
+    """`make data`: bring back what `data.lock` names, fetch the real data, name a file there, or write the sample."""
     parser = argparse.ArgumentParser(prog="make data", description=main.__doc__)
     parser.add_argument("--month", default="", help="the month to fetch (make data MONTH=2024-01)")
     parser.add_argument("--fetch", action="store_true", help="fetch the real data (make data FETCH=1)")
+    parser.add_argument("--keep", default="", help="file to name in data.lock (make data KEEP=data/rows.parquet)")
     parser.add_argument("--drift", action="store_true", help="let the generated sample drift (make data DRIFT=1)")
     given = parser.parse_args()
     settings = params.load().data
-    if given.month or given.fetch:
-        path = download.fetch(download.address(given.month))
+    origin = download.address(given.month) if given.month or given.fetch else ""
+    if origin:
+        path = datalock.fetch(origin)
+    elif given.keep:
+        path = Path(given.keep).resolve()
+    elif datalock.entries() and not given.drift:
+        for line in datalock.restore_all():
+            print(line)
+        return
     else:
-        path = params.ROOT / "data" / ("drifted.parquet" if given.drift else "sample.parquet")
-        raw = problem.sample(settings.sample_rows, settings.seed, drift=given.drift)
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".partial")
-        pa.parquet.write_table(table(raw), partial)
-        partial.replace(path)
-    for line in describe(clean(path.name, read(path))):
+        path = _write_sample(settings, given.drift)
+    columns = read(path)
+    for line in describe(clean(path.name, columns)):
         print(line)
-    print(f"train on it: make train DATA={path.relative_to(params.ROOT)}")
+    if origin or given.keep:
+        print(_keep(path, columns, origin))
+    shown = path.relative_to(params.ROOT) if path.is_relative_to(params.ROOT) else path
+    print(f"train on it: make train DATA={shown}")
+
+
+def _write_sample(settings: params.Data, drift: bool) -> Path:
+    path = params.ROOT / "data" / ("drifted.parquet" if drift else "sample.parquet")
+    columns = problem.sample(settings.sample_rows, settings.seed, drift=drift)
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    pa.parquet.write_table(table(columns), partial)
+    partial.replace(path)
+    return path

@@ -1,9 +1,7 @@
-"""Fetch a data file once: resumed when it broke off, kept in `data/`, its checksum held in `data.lock`."""
+"""Fetch a data file over HTTP, resumed when it broke off."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 import urllib.error
@@ -15,7 +13,6 @@ from tqdm import tqdm
 
 from . import problem
 from .cli import UserError
-from .params import ROOT
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 20
@@ -34,42 +31,23 @@ def address(month: str = "") -> str:
     return problem.SOURCE.format(month=month)
 
 
-def fetch(url: str, folder: Path = ROOT / "data", lock: Path = ROOT / "data.lock") -> Path:
-    """The file at `url` as a local path, downloaded unless it is already there.
-
-    The first download of a URL writes its SHA-256 to `lock`, which belongs in git; whoever fetches it later, and every
-    later use of the kept file, must get the same bytes.
+def get(url: str, path: Path) -> None:
+    """Download `url` to `path`, which appears whole or not at all; what broke off goes on where it ended.
 
     Raises:
-        UserError: the file cannot be fetched, or its content is not what `lock` says.
+        UserError: the file cannot be fetched.
     """
-    path = folder / url.rsplit("/", 1)[-1]
-    known = _read(lock)
-    if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            _resume(url, partial)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            reason = getattr(error, "reason", error)
-            raise UserError(
-                f"cannot fetch {url} ({reason}): check the network and run it again (it resumes), put the file at "
-                f"{path} yourself, or train on the generated sample with `make train`"
-            ) from None
-        partial.replace(path)
-    digest = _sha256(path)
-    expected = known.setdefault(url, digest)
-    if digest != expected:
-        path.rename(path.with_name(path.name + ".rejected"))
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _resume(url, partial)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
         raise UserError(
-            f"{path.name} is not the file that {lock.name} names (kept as {path.name}.rejected): fetch it again, or "
-            f"remove its line from {lock.name} if the publisher has corrected it"
-        )
-    if known != _read(lock):
-        partial = lock.with_name(lock.name + ".partial")
-        partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(lock)
-    return path
+            f"cannot fetch {url} ({reason}): check the network and run it again (it resumes), put the file at "
+            f"{path} yourself, or train on the generated sample with `make train`"
+        ) from None
+    partial.replace(path)
 
 
 def _resume(url: str, partial: Path) -> None:
@@ -98,17 +76,3 @@ def _bar(partial: Path, start: int, total: int) -> Any:
     name = partial.name.removesuffix(".partial")
     width = shutil.get_terminal_size().columns
     return tqdm(desc=name, initial=start, total=total or None, unit="B", unit_scale=True, ncols=width)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(lock: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(lock.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{lock.name} is damaged ({error}): bring it back with `git checkout {lock.name}`") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,11 @@ from .estimators import build
 from .predictor import Predictor
 from .problem import Columns
 
+FEW = 6
+"""A feature with up to so many values is looked at value by value, one with more by quarters of the rows."""
+
+LEAST_ROWS = 30
+
 
 def measured(predictor: Predictor, columns: Columns) -> NDArray[Any]:
     """What is measured of the answers for n records: the target as it is served, or the probabilities of classes."""
@@ -22,7 +28,7 @@ def measured(predictor: Predictor, columns: Columns) -> NDArray[Any]:
 
 
 def evaluate(predictor: Predictor, older: Dataset, newest: Dataset, seed: int) -> dict[str, Any]:
-    """`metrics` and `intervals` for the card.
+    """`metrics`, `intervals`, `segments` and, for a probability, `calibration` for the card.
 
     Metrics are those on validation rows, on training rows (`train_`), and without a model (`baseline_`): the mean of the
     target, or the shares of the classes. Intervals are those of the validation metrics.
@@ -33,7 +39,52 @@ def evaluate(predictor: Predictor, older: Dataset, newest: Dataset, seed: int) -
     baseline = metrics.metrics(newest.target, metrics.constant(older.target, len(newest)))
     found |= {f"train_{name}": value for name, value in train.items()}
     found |= {f"baseline_{name}": value for name, value in baseline.items()}
-    return {"metrics": found, "intervals": metrics.interval(newest.target, scores, seed)}
+    known = {"metrics": found, "intervals": metrics.interval(newest.target, scores, seed)}
+    if problem.TASK == "binary":
+        known["calibration"] = calibration(newest.target, scores)
+    return {**known, "segments": segments(newest, scores)}
+
+
+def segments(newest: Dataset, scores: NDArray[Any]) -> list[dict[str, Any]]:
+    """The metrics of parts of the validation rows: of each value of `problem.SEGMENTS`, or of quarters where it has many.
+
+    `scores` are those of `measured`. Parts of under `LEAST_ROWS` rows tell nothing and are left out.
+    """
+    found = []
+    for name in problem.SEGMENTS:
+        for label, rows in _parts(name, newest.columns):
+            if rows.sum() >= LEAST_ROWS:
+                values = metrics.metrics(newest.target[rows], scores[rows])
+                found.append({"feature": name, "part": label, "rows": int(rows.sum()), "metrics": values})
+    return found
+
+
+def _parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What each part is called, and which rows it has; by the record's own words where the feature is one of its fields."""
+    values = columns[name] if name in columns else problem.features(columns)[:, problem.FEATURES.index(name)]
+    if values.dtype == object:
+        for text in sorted({value for value in values.tolist() if value is not None}):
+            yield str(text), np.array([value == text for value in values.tolist()])
+        return
+    known = values.astype(np.float64)
+    edges = np.unique(known[~np.isnan(known)])
+    if len(edges) <= FEW:
+        for edge in edges:
+            yield f"{edge:g}", known == edge
+        return
+    edges = np.unique(np.nanquantile(known, [0, 0.25, 0.5, 0.75, 1]))
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
+        last = number == len(edges) - 2
+        yield f"{low:g} to {high:g}", (known >= low) & ((known <= high) if last else (known < high))
+
+
+def calibration(actual: NDArray[np.float64], scores: NDArray[Any]) -> list[dict[str, float]]:
+    """For tenths of n rows by their probability of class 1, shape (n,): what was said, what came true, how many rows."""
+    parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), 10) if len(part)]
+    return [
+        {"said": float(scores[part].mean()), "came_true": float(actual[part].mean()), "rows": len(part)}
+        for part in parts
+    ]
 
 
 def beats_baseline(card: dict[str, Any]) -> bool:

@@ -19,19 +19,28 @@ def document(limits: params.Service) -> dict[str, Any]:
         "prediction_id": {"type": "string", "description": "Names this prediction; never the same twice"},
     }
     answer["required"] = list(answer["properties"])
+    answer["properties"]["explanation"] = EXPLANATION
     either = {
         "Record": {"$ref": "#/components/schemas/Record"},
         "Answer": {"$ref": "#/components/schemas/Answer"},
     }
     errors = {
         "400": "The body is not JSON",
-        "413": f"Over {limits.max_bytes} bytes or {limits.max_records} records",
+        "413": f"Over {limits.max_bytes} bytes, {limits.max_records} records, or {limits.max_explained} to explain",
         "415": "The content type is not application/json",
-        "422": "A field is missing or has a wrong value",
+        "422": "A field is missing or has a wrong value, or the model cannot be explained",
         "503": "No model is loaded",
     }
     predict = {
         "summary": "Predict for one record or for a list of them; the answer is of the same kind",
+        "parameters": [
+            {
+                "name": "explain",
+                "in": "query",
+                "description": f"Also say what each feature adds to the score; of {limits.max_explained} records at most",
+                "schema": {"type": "boolean", "default": False},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -77,6 +86,19 @@ PROBLEM_SCHEMA = {
                 "properties": {"field": {"type": "string"}, "value": {}, "expected": {"type": "string"}},
             },
         },
+    },
+}
+
+EXPLANATION = {
+    "type": "object",
+    "description": "With explain=true: parts that sum to the model's score, before it becomes the answer",
+    "required": ["method", "unit", "base_value", "contributions", "score"],
+    "properties": {
+        "method": {"type": "string", "enum": ["exact", "sampled"]},
+        "unit": {"type": "string", "description": "Of all parts; log-odds where the answer is a probability"},
+        "base_value": {"type": "number", "description": "The score where nothing is known of the record"},
+        "contributions": {"type": "object", "additionalProperties": {"type": "number"}},
+        "score": {"type": "number", "description": "base_value and all contributions together"},
     },
 }
 

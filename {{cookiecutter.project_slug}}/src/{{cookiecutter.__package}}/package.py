@@ -18,6 +18,9 @@ FORMAT = 1
 FILES = ("model.onnx", "model.skops")
 """What a model is kept in: an ONNX graph, or a skops file where an estimator has no converter. Never a pickle."""
 
+EXPLAINER = "explain.npz"
+"""What explanations need: the leaves of a model's trees, or rows to compare with."""
+
 
 class ModelError(UserError):
     """A model that is missing, damaged, or made for something else; the message says which and what to do."""
@@ -25,10 +28,11 @@ class ModelError(UserError):
 
 @dataclass(frozen=True)
 class Package:
-    """A model's bytes and its description, which names the file that they are kept in."""
+    """A model's bytes, its description, which names the file that they are kept in, and what explanations need."""
 
     graph: bytes
     card: dict[str, Any]
+    explainer: bytes = b""
 
     @property
     def file(self) -> str:
@@ -54,28 +58,35 @@ def read(folder: Path) -> Package:
         version, checksum, _ = card["format"], card["graph_sha256"], card["run_id"]
         name = FILES[FILES.index(card.get("file", FILES[0]))]
         graph = (folder / name).read_bytes()
+        explainer = (folder / EXPLAINER).read_bytes() if "explainer_sha256" in card else b""
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise ModelError(
             f"the model in {folder} is damaged ({type(error).__name__}: {error}): train or fetch it again"
         ) from None
     if version > FORMAT:
         raise ModelError(f"the model in {folder} was made by a newer version of this project: update, or train again")
-    if hashlib.sha256(graph).hexdigest() != checksum:
-        raise ModelError(
-            f"the model in {folder} is damaged ({name} does not match model.json): train or fetch it again"
-        )
-    return Package(graph, card)
+    for file, content, wanted in ((name, graph, checksum), (EXPLAINER, explainer, card.get("explainer_sha256"))):
+        if wanted and _sha256(content) != wanted:
+            raise ModelError(
+                f"the model in {folder} is damaged ({file} does not match model.json): train or fetch it again"
+            )
+    return Package(graph, card, explainer)
 
 
 def write(package: Package, folder: Path) -> None:
     """Put the package into `folder`, replacing what is there only once all of it is written."""
-    card = {**package.card, "format": FORMAT, "graph_sha256": hashlib.sha256(package.graph).hexdigest()}
+    card = {**package.card, "format": FORMAT, "graph_sha256": _sha256(package.graph)}
+    card.pop("explainer_sha256", None)
+    if package.explainer:
+        card["explainer_sha256"] = _sha256(package.explainer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         new = partial / "new"
         new.mkdir()
         (new / package.file).write_bytes(package.graph)
+        if package.explainer:
+            (new / EXPLAINER).write_bytes(package.explainer)
         (new / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.
@@ -83,3 +94,7 @@ def write(package: Package, folder: Path) -> None:
         new.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

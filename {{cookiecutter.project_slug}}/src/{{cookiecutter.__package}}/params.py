@@ -66,6 +66,7 @@ class Validation(Section):
     max_dropped_share: float = Field(default=0.2, ge=0, le=1)
     max_duplicate_share: float = Field(default=0.05, ge=0, le=1)
     min_class_share: float = Field(default=0.01, ge=0, le=0.5)
+    max_drift: float = Field(default=0.25, gt=0)
 
 
 class Gate(Section):
@@ -81,6 +82,7 @@ class Service(Section):
     model: str = "model"
     max_records: int = Field(default=1_000, ge=1)
     max_bytes: int = Field(default=1_000_000, ge=1)
+    max_explained: int = Field(default=50, ge=1)
 
 
 class Batch(Section):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlflow
 
-from . import card, data, gate, params, registry, source, tracking, train, validate
+from . import card, data, gate, pages, params, registry, source, tracking, train, validate
 from .cli import UserError
 from .package import ModelError
 from .predictor import Predictor
@@ -40,11 +40,14 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
     """
     settings = params.load()
     with step("data"):
-        dataset = data.load(settings.data, path)
+        name, raw = data.raw(settings.data, path)
+        dataset = data.clean(name, raw)
         say("\n  ".join(data.describe(dataset)))
     with step("validate"):
-        report = validate.require(dataset, settings.validation, folder / "reports")
-        say("fit to train on (reports/data.md)")
+        champion = _champion()
+        known = champion.card.get("distribution", {}) if champion else {}
+        report = validate.require(dataset, raw, settings.validation, known, folder / "reports")
+        say("fit to train on (reports/data.html)")
     with step("train"):
         trained = train.train(dataset, settings, folder / ".cache" / "candidate", say)
         if not trained.model_uri:
@@ -53,15 +56,16 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
             )
     with step("gate"):
         _, newest = data.split(dataset, settings.data.validation_share, settings.data.seed)
-        say(gate.require(trained.card, _champion(), newest, settings.gate))
+        say(gate.require(trained.card, champion, newest, settings.gate))
     with step("register"):
         text = card.markdown(trained.card, report)
-        (folder / "reports" / "model-card.md").write_text(text, encoding="utf-8")
-        with tracking.errors():
-            mlflow.MlflowClient().log_text(trained.run_id, text, "model-card.md")
+        for name, content in (("model-card.md", text), ("model-card.html", pages.page(trained.card["name"], text))):
+            (folder / "reports" / name).write_text(content, encoding="utf-8")
+            with tracking.errors():
+                mlflow.MlflowClient().log_text(trained.run_id, content, name)
         version, first = registry.register(trained.model_uri, trained.run_id, text)
         say(
-            f"{version.name} version {version.version} is {'champion' if first else 'challenger'} (reports/model-card.md)"
+            f"{version.name} version {version.version} is {'champion' if first else 'challenger'} (reports/model-card.html)"
         )
     return str(version.version)
 

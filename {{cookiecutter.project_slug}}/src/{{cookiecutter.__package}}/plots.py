@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-from . import problem
+from . import evaluate, problem
 
 BINS = 12
 SCORING = {"regression": "neg_root_mean_squared_error", "binary": "roc_auc", "multiclass": "neg_log_loss"}
@@ -21,7 +21,8 @@ def all_plots(
     actual: NDArray[np.float64], predicted: NDArray[np.float64], matrix: NDArray[np.float32], estimator: Any
 ) -> dict[str, Figure]:
     """File name -> figure, for validation rows: `actual` of shape (n,), `matrix` (n, features), scores in `predicted`."""
-    figures = {"importance": importance(actual, matrix, estimator)}
+    drops = dropped(actual, matrix, estimator)
+    figures = {"importance": importance(drops), "partial_dependence": partial_dependence(matrix, estimator, drops)}
     if problem.TASK == "regression":
         figures["predicted_against_actual"] = against(actual, predicted)
     elif problem.TASK == "binary":
@@ -55,10 +56,9 @@ def roc(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
 
 def calibration(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
     """How often class 1 came true over how probable it was said to be, in ten bins of equal numbers of rows."""
-    parts = np.array_split(np.argsort(predicted), 10)
-    parts = [part for part in parts if len(part)]
+    tenths = evaluate.calibration(actual, predicted)
     figure, axes = _drawing(6, 6)
-    axes.plot([predicted[part].mean() for part in parts], [actual[part].mean() for part in parts], "o-")
+    axes.plot([tenth["said"] for tenth in tenths], [tenth["came_true"] for tenth in tenths], "o-")
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     axes.set(xlabel=f"said probability of {problem.TARGET}", ylabel="share that came true")
     return figure
@@ -84,16 +84,36 @@ def error_by(name: str, values: NDArray[Any], error: NDArray[np.float64]) -> Fig
     return figure
 
 
-def importance(actual: NDArray[np.float64], matrix: NDArray[np.float32], estimator: Any) -> Figure:
-    """Permutation importance (Breiman 2001): how much worse the metric gets when one feature is shuffled."""
+def dropped(actual: NDArray[np.float64], matrix: NDArray[np.float32], estimator: Any) -> NDArray[np.float64]:
+    """How much worse the metric gets when a feature is shuffled, shape (features,) (permutation importance, Breiman 2001)."""
     from sklearn.inspection import permutation_importance
 
     rows = slice(2_000)
-    result = permutation_importance(
+    found = permutation_importance(
         estimator, matrix[rows], actual[rows], n_repeats=3, random_state=0, scoring=SCORING[problem.TASK]
     )
-    order = np.argsort(result.importances_mean)
+    return np.asarray(found.importances_mean)
+
+
+def importance(drops: NDArray[np.float64]) -> Figure:
+    """Each feature's importance as `dropped` gives it, the greatest on top."""
+    order = np.argsort(drops)
     figure, axes = _drawing(7, max(4, 0.2 * len(order)))
-    axes.barh([problem.FEATURES[i] for i in order], result.importances_mean[order])
+    axes.barh([problem.FEATURES[i] for i in order], drops[order])
     axes.set(xlabel=f"{SCORING[problem.TASK].removeprefix('neg_')} gets worse by")
+    return figure
+
+
+def partial_dependence(matrix: NDArray[np.float32], estimator: Any, drops: NDArray[np.float64]) -> Figure:
+    """What the model says on average for values of the four most important features (Friedman 2001)."""
+    from sklearn.inspection import partial_dependence as depend
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    names = {"regression": f"{problem.TARGET} {problem.UNIT}".strip(), "binary": f"probability of {problem.TARGET}"}
+    for place, feature in enumerate(np.argsort(-drops)[:4].tolist()):
+        found = depend(estimator, matrix[:500], [feature], kind="average", grid_resolution=30)
+        axes = figure.add_subplot(2, 2, place + 1)
+        for line in found["average"]:
+            axes.plot(found["grid_values"][0], line)
+        axes.set(xlabel=problem.FEATURES[feature], ylabel=names.get(problem.TASK, "probability of each class"))
     return figure

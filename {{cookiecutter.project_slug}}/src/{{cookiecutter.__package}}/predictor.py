@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from . import problem
+from .explain import Explained, Explainer
 from .package import ModelError, Package
 from .problem import Columns
 
@@ -22,6 +24,9 @@ class Predicts(Protocol):
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""
+
+    def explain(self, columns: Columns) -> Explained:
+        """What is usual, shape (n,), and what each feature adds to it, (n, features): together the score."""
 
 
 class Predictor:
@@ -44,6 +49,7 @@ class Predictor:
         run = _graph if package.file.endswith(".onnx") else _estimator
         self._scores = run(package, len(expected), threads)
         self.card = {**package.card, "model_version": package.version}
+        self._package = package
         self._version = np.array([package.version], object)
         self._decision = package.card.get("decision", {})
         try:
@@ -58,15 +64,30 @@ class Predictor:
         scores = self.scores(columns)
         return {**problem.answer(scores, **self._decision), "model_version": self._version.repeat(len(scores))}
 
+    def explain(self, columns: Columns) -> Explained:
+        """What is usual, shape (n,), and what each feature adds to it, shape (n, features).
+
+        Together they are the score before it becomes an answer, on the scale that the card's `explanation` names.
+
+        Raises:
+            ModelError: the model was packaged without what explanations need.
+        """
+        return self._explainer(problem.features(columns))
+
+    @functools.cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._package, self.of_features)
+
     def scores(self, columns: Columns) -> NDArray[Any]:
         """What the model says, before it becomes an answer.
 
         Shape (n,) for regression and for the probability of class 1, (n, classes) for those of more classes.
         """
-        matrix = problem.features(columns)
-        if not len(matrix):
-            return self._shaped(np.zeros((0, self._width()), np.float32))
-        return self._shaped(self._scores(matrix))
+        return self.of_features(problem.features(columns))
+
+    def of_features(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """The scores of n rows of features, shape (n, features); what `scores` gives."""
+        return self._shaped(self._scores(matrix) if len(matrix) else np.zeros((0, self._width()), np.float32))
 
     def _width(self) -> int:
         return int(self.card.get("classes", 2 if problem.TASK == "binary" else 1))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from . import moves, tracking
+from . import moves, pages, tracking
 from .cli import UserError
+from .params import ROOT
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -159,6 +161,7 @@ def trace(number: str) -> dict[str, str]:
     wanted = (
         "git_commit",
         "git_dirty",
+        "data_source",
         "data_fingerprint",
         "data_span",
         "lock_fingerprint",
@@ -168,6 +171,28 @@ def trace(number: str) -> dict[str, str]:
     )
     found |= {name: run.data.tags.get(name, "unknown") for name in wanted}
     return found | {name: f"{value:.6g}" for name, value in sorted(run.data.metrics.items())}
+
+
+def measured(number: str) -> dict[str, float]:
+    """The metrics of a version's run, to the last digit."""
+    with tracking.errors():
+        return dict(tracking.connect().get_run(str(_version(number).run_id)).data.metrics)
+
+
+def card(number: str = "", folder: Path = ROOT / "docs") -> str:
+    """Write the card of a version, else of the champion, to `model-card.md` and `model-card.html` in `folder`; says so.
+
+    Raises:
+        UserError: there is no such version, or no champion yet.
+    """
+    version = _version(number) if number else champion()
+    if version is None:
+        raise UserError("there is no champion yet: run `make pipeline` first")
+    text = version.description or ""
+    folder.mkdir(exist_ok=True)
+    (folder / "model-card.md").write_text(text, encoding="utf-8")
+    (folder / "model-card.html").write_text(pages.page(version.name, text), encoding="utf-8")
+    return f"{folder.name}/model-card.md and .html are the card of version {version.version}"
 
 
 def listing() -> list[dict[str, str]]:
@@ -212,9 +237,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """`make registry`, `log`, `promote`, `rollback`, `archive`, `trace`: look at the registry and move its aliases."""
+    """`make registry`, `log`, `promote`, `rollback`, `archive`, `trace`, `card`: look at the registry, move its aliases."""
     parser = argparse.ArgumentParser(prog="registry", description=main.__doc__)
-    parser.add_argument("action", choices=["list", "log", "promote", "rollback", "archive", "trace"])
+    parser.add_argument("action", choices=["list", "log", "promote", "rollback", "archive", "trace", "card"])
     parser.add_argument("version", nargs="?", default="")
     parser.add_argument("--reason", default="", help='why an alias is moved (REASON="fewer errors at night")')
     given = parser.parse_args()
@@ -224,6 +249,8 @@ def main() -> None:
         print(_table(listing() if given.action == "list" else history()))
     elif given.action == "rollback":
         print(rollback(given.reason))
+    elif given.action == "card":
+        print(card(given.version))
     elif given.action == "trace":
         print("\n".join(f"{name:18} {value}" for name, value in trace(given.version).items()))
     else:

@@ -72,11 +72,25 @@ def _parquet(file: Any, rows: int) -> Reading:
 
     def batches() -> Batches:
         done = 0
-        for batch in parquet.iter_batches(rows):
-            yield batch, pa.array(np.arange(done + 1, done + batch.num_rows + 1))
-            done += batch.num_rows
+        for groups in _together(parquet.metadata, rows):
+            for batch in parquet.iter_batches(rows, row_groups=groups):
+                yield batch, pa.array(np.arange(done + 1, done + batch.num_rows + 1))
+                done += batch.num_rows
 
     return Reading(parquet.schema_arrow, frozenset(), batches())
+
+
+def _together(metadata: pa.parquet.FileMetaData, rows: int) -> Iterator[list[int]]:
+    """The row groups of a file, as many at a time as have a batch's rows: what is read ahead of is kept until all is read."""
+    groups, held = [], 0
+    for group in range(metadata.num_row_groups):
+        groups.append(group)
+        held += metadata.row_group(group).num_rows
+        if held >= rows:
+            yield groups
+            groups, held = [], 0
+    if groups:
+        yield groups
 
 
 def _csv(where: Place, file: Any) -> Reading:

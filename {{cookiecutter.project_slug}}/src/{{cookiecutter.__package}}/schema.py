@@ -115,18 +115,18 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
     """
     for field in FIELDS:
         values = raw[field.name]
-        missing = _missing(values)
+        gap = missing(values)
         if field.required or field.name in needed:
-            yield f"{field.name} missing", missing
+            yield f"{field.name} missing", gap
         if field.kind is int:
-            yield f"{field.name} not a whole number", ~missing & (values != np.floor(values))
+            yield f"{field.name} not a whole number", ~gap & (values != np.floor(values))
         if field.kind is float:
             yield f"{field.name} not finite", np.isinf(values)
         if field.choices:
             known = set(field.choices)
             yield (
                 f"{field.name} none of its values",
-                ~missing & np.array([value not in known for value in values.tolist()], bool),
+                ~gap & np.array([value not in known for value in values.tolist()], bool),
             )
         if field.least is not None:
             yield f"{field.name} under {field.least:g}", values < field.least
@@ -134,7 +134,8 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
             yield f"{field.name} over {field.most:g}", values > field.most
 
 
-def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of n values are none: NaN, NaT or None, shape (n,)."""
     test = {"M": np.isnat, "f": np.isnan}.get(values.dtype.kind)
     return np.asarray(test(values) if test else [value is None for value in values], bool)
 

@@ -49,6 +49,7 @@ class Scorer:
         given: the schema of the batches.
         scored_at: the time that rows are marked with, with its time zone.
         text: the columns that hold text which was never typed, as those of a CSV file.
+        explain: whether scored rows also tell `base_value` and, of each feature, `contribution_<feature>`.
 
     Attributes:
         accepted: the schema of scored rows: the given columns, the answer's fields, `model_version` and `scored_at`.
@@ -58,14 +59,21 @@ class Scorer:
         SchemaError: the batches lack a column, or have one that the answer would replace.
     """
 
-    def __init__(self, predictor: Predicts, given: pa.Schema, scored_at: datetime, text: Collection[str] = ()) -> None:
-        self._predictor, self._scored_at, self._text = predictor, scored_at, text
+    def __init__(
+        self,
+        predictor: Predicts,
+        given: pa.Schema,
+        scored_at: datetime,
+        text: Collection[str] = (),
+        explain: bool = False,
+    ) -> None:
+        self._predictor, self._scored_at, self._text, self._explain = predictor, scored_at, text, explain
         there = {problem.ALIASES.get(name, name): name for name in given.names}
         self._columns = {field.name: there.get(field.name) for field in schema.FIELDS}
         for field in schema.FIELDS:
             if field.required and field.name not in there:
                 raise SchemaError(f"there is no column {field.name}; there are {', '.join(given.names[:12])}")
-        answers = predictor.predict({field.name: schema.absent(field, 0) for field in schema.FIELDS})
+        answers = self._answers({field.name: schema.absent(field, 0) for field in schema.FIELDS})
         added = [pa.field(name, _answer(values).type) for name, values in answers.items()]
         added.append(pa.field("scored_at", pa.timestamp("us", "UTC")))
         for name in (*(field.name for field in added), "row_number", "reason"):
@@ -166,8 +174,16 @@ class Scorer:
                 del fields[field.name]
         return json.dumps(fields, default=lambda value: value.isoformat() if isinstance(value, date) else str(value))
 
+    def _answers(self, columns: problem.Columns) -> dict[str, NDArray[Any]]:
+        answers = self._predictor.predict(columns)
+        if self._explain:
+            answers["base_value"], contributions = self._predictor.explain(columns)
+            for name, values in zip(problem.FEATURES, contributions.T, strict=True):
+                answers[f"contribution_{name}"] = values
+        return answers
+
     def _accept(self, batch: pa.RecordBatch, columns: dict[str, NDArray[Any]]) -> pa.RecordBatch:
-        answers = [_answer(values) for values in self._predictor.predict(columns).values()]
+        answers = [_answer(values) for values in self._answers(columns).values()]
         names = {given: field for field, given in self._columns.items()}
         kept = [
             values

@@ -31,6 +31,16 @@ CACHE_SECONDS = 60
 """A log-in that was checked is trusted for so long: checking costs 0.1 s of a core, and a password that was changed, or
 a user who was removed, is let in for so long by the other worker processes."""
 
+ENVIRONMENT = {
+    # A route that no rule of MLflow's names is closed, not open.
+    "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+    # Jobs are for evaluating language models; they would cost seven processes.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # MLflow would keep one list of receivers for all workspaces: one team's would hear of another's models.
+    "MLFLOW_WEBHOOK_CACHE_TTL": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
 
 def write_secrets() -> Path:
     """Write strong random secrets for the server to `tracking/.env`, readable by its owner only.
@@ -123,13 +133,7 @@ def main() -> None:
         **os.environ,
         **{name: kept[name] for name in kept if name.startswith("MLFLOW_")},
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
-        # A route that no rule of MLflow's names is closed, not open.
-        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
-        # Jobs are for evaluating language models; they would cost seven processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # MLflow would keep one list of receivers for all workspaces: one team's would hear of another's models.
-        "MLFLOW_WEBHOOK_CACHE_TTL": "0",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **ENVIRONMENT,
     }
     # The server is nobody's client.
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_WORKSPACE"):

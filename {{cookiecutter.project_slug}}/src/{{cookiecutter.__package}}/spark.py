@@ -64,9 +64,9 @@ class SparkJob(batch.Job):
             session = _session(Path(scratch), self._settings.batch_rows)
             try:
                 given, text = _read(session, unit)
-                model, at = source.fetch(), self._scored_at
+                model, at, explain = source.fetch(), self._scored_at, self._explain
                 columns = to_arrow_schema(given.drop(NUMBER, LINE).schema)
-                scorer = Scorer(self._predictor, columns, at, text)
+                scorer = Scorer(self._predictor, columns, at, text, explain)
 
                 def scored(batches: Batches) -> Iterator[pa.RecordBatch]:
                     yield from (each(rows, numbers).accepted for each, rows, numbers, _ in _each(batches))
@@ -77,7 +77,7 @@ class SparkJob(batch.Job):
                         yield lines
 
                 def _each(batches: Batches) -> Iterator[tuple[Scorer, pa.RecordBatch, pa.Array, pa.RecordBatch]]:
-                    each = Scorer(Predictor(model), columns, at, text)
+                    each = Scorer(Predictor(model), columns, at, text, explain)
                     for rows in batches:
                         yield each, *_parts(rows, each)
 

@@ -170,6 +170,7 @@ def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
     """What every run is labelled with: who, from which code, data and lock, made why."""
     return {
         **code_tags(),
+        "data_source": train.name,
         "data_fingerprint": f"{train.fingerprint}-{validation.fingerprint}",
         "data_span": f"{train.span[0]} to {validation.span[1]}" if train.span[0] else "",
     }

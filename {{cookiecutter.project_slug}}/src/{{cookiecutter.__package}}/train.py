@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from . import data, evaluate, export, metrics, package, params, plots, problem, runs, tracking
+from . import data, drift, evaluate, export, leaves, metrics, package, params, plots, problem, runs, tracking
 from .data import Dataset
 from .predictor import Predictor
 
@@ -48,10 +48,12 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         say(f"fitted {settings.model.estimator} in {time.perf_counter() - started:.1f} s")
         content, kept = export.export(estimator, settings.package.format, say)
         card = describe(run.id, older, newest, features, settings) | kept
-        predictor = Predictor(package.Package(content, card))
+        built = package.Package(content, card)
+        predictor = Predictor(built)
         card |= evaluate.evaluate(predictor, older, newest, settings.data.seed)
         card["metrics"] |= evaluate.folds(older, settings)
-        built = package.Package(content, card)
+        explainer, card["explanation"] = leaves.explained(built, features, predictor.of_features)
+        built = package.Package(content, card, explainer)
         matrix = problem.features(newest.columns)
         scores = predictor.scores(newest.columns)
         difference = export.check_parity(export.scores(estimator, matrix), scores, settings.package.tolerance)
@@ -105,6 +107,7 @@ def describe(
             name: np.quantile(features[:, i], [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4).tolist()
             for i, name in enumerate(problem.FEATURES)
         },
+        "distribution": drift.reference(features),
     }
 
 

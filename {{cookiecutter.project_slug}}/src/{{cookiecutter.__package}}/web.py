@@ -39,6 +39,9 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
         if predictor is None:
             return _problem(503, "no model is loaded", why_not)
         environ = request.environ
+        explain = environ["QUERY_STRING"] and request.args.get("explain", "false")
+        if explain not in ("", "true", "false"):
+            return _problem(422, "invalid parameter", f"explain is {explain!r}; it may be true or false")
         # Most clients send just this; parsing the header costs more than the rest of the check.
         if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
             return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
@@ -55,11 +58,21 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
             return _refuse(error)
         if len(records) > limits.max_records:
             return _problem(413, "too many records", f"{len(records)} records; at most {limits.max_records} at once")
-        answers = predictor.predict(schema.columns(records))
+        if explain == "true" and len(records) > limits.max_explained:
+            many_ = f"{len(records)} records; at most {limits.max_explained} are explained at once"
+            return _problem(413, "too many records", many_)
+        columns = schema.columns(records)
+        answers = predictor.predict(columns)
         ids = [secrets.token_hex(16) for _ in records]
         names = (*answers, "prediction_id")
-        columns = (*(values.tolist() for values in answers.values()), ids)
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        values = (*(each.tolist() for each in answers.values()), ids)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        if explain == "true":
+            try:
+                for row, why in zip(rows, _explanations(predictor, columns), strict=True):
+                    row["explanation"] = why
+            except ModelError as error:
+                return _problem(422, "no explanation", str(error))
         return _json(rows if many else rows[0])
 
     @app.get("/ping")
@@ -97,6 +110,21 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
 
     app.register_error_handler(HTTPException, _http_error)
     return app
+
+
+def _explanations(predictor: Predicts, columns: problem.Columns) -> list[dict[str, Any]]:
+    base, contributions = predictor.explain(columns)
+    names, about = predictor.card["features"], predictor.card["explanation"]
+    return [
+        {
+            "method": about["method"],
+            "unit": about["unit"],
+            "base_value": one,
+            "contributions": dict(zip(names, each, strict=True)),
+            "score": one + sum(each),
+        }
+        for one, each in zip(base.tolist(), contributions.tolist(), strict=True)
+    ]
 
 
 def _json(content: Any) -> Response:

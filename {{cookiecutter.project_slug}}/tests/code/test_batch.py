@@ -263,6 +263,22 @@ def test_a_file_tells_which_model_scored_it_and_the_job_is_a_run(score, file, pr
         about.about(str(file))
 
 
+def test_on_request_each_row_tells_what_each_feature_adds(file, predictor, store, tmp_path):
+    (unit,) = batch.plan(files.find(str(file)), files.place(str(tmp_path / "scored.parquet")))
+    log = JobLog(predictor.card, str(file), unit.target.path)
+    for explain in (False, True):
+        # A file without the parts is not up to date where they are asked for.
+        counts = batch.Job(predictor, params.Batch(), log, explain=explain).run([unit])
+        assert counts.files == 1
+    log.end("FINISHED", rows=500)
+    rows = read(tmp_path / "scored.parquet").to_pylist()
+    names = [f"contribution_{name}" for name in problem.FEATURES]
+    kept = [RECORD.validate_python({name: row[name] for name in problem.Record.model_fields}) for row in rows[:20]]
+    base, contributions = predictor.explain(schema.columns(kept))
+    assert [row["base_value"] for row in rows[:20]] == pytest.approx(base.tolist())
+    assert [[row[name] for name in names] for row in rows[:20]] == pytest.approx(contributions, abs=1e-9)
+
+
 def test_a_store_that_is_away_does_not_stop_the_job(score, file, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     assert score(file, tmp_path / "scored.parquet").files == 1

@@ -1,13 +1,12 @@
 """Fetching a file: over real HTTP, resumed where it broke off, and the same bytes ever after."""
 
 import http.server
-import json
 import threading
 from typing import ClassVar
 
 import pytest
 
-from {{ cookiecutter.__package }} import download
+from {{ cookiecutter.__package }} import datalock, download
 from {{ cookiecutter.__package }}.cli import UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -42,31 +41,51 @@ def publisher():
     server.shutdown()
 
 
-def test_a_file_is_fetched_once_and_its_checksum_kept(publisher, tmp_path):
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's folder without data."""
+    monkeypatch.setattr(datalock, "ROOT", tmp_path)
+    monkeypatch.setattr(datalock, "FILE", tmp_path / "data.lock")
+    monkeypatch.setattr(datalock, "CACHE", tmp_path / "cache")
+    return tmp_path
+
+
+def test_a_file_is_fetched_once(publisher, project):
     for _ in range(2):
-        assert download.fetch(publisher.url, tmp_path, tmp_path / "lock").read_bytes() == CONTENT
+        path = datalock.fetch(publisher.url)
+        assert path == project / "data" / "month.parquet"
+        assert path.read_bytes() == CONTENT
     assert len(publisher.ranges) == 1
-    assert list(json.loads((tmp_path / "lock").read_text())) == [publisher.url]
 
 
 def test_a_broken_download_is_resumed(publisher, tmp_path):
     (tmp_path / "month.parquet.partial").write_bytes(CONTENT[:5_000])
-    assert download.fetch(publisher.url, tmp_path, tmp_path / "lock").read_bytes() == CONTENT
+    download.get(publisher.url, tmp_path / "month.parquet")
+    assert (tmp_path / "month.parquet").read_bytes() == CONTENT
     assert publisher.ranges == ["bytes=5000-"]
 
 
-def test_a_file_that_has_changed_is_refused(publisher, tmp_path):
-    path = download.fetch(publisher.url, tmp_path, tmp_path / "lock")
+def test_a_named_file_comes_back_from_where_it_is_published(publisher, project):
+    path = datalock.fetch(publisher.url)
+    datalock.keep(path, 10, "", publisher.url)
     path.unlink()
-    publisher.content = CONTENT[::-1]
-    with pytest.raises(UserError, match="is not the file that lock names"):
-        download.fetch(publisher.url, tmp_path, tmp_path / "lock")
+    (project / "cache" / datalock.entries()["data/month.parquet"]["sha256"]).unlink()
+    assert datalock.fetch(publisher.url).read_bytes() == CONTENT
+    assert len(publisher.ranges) == 2
+
+
+def test_a_file_that_has_changed_is_refused(publisher, project):
+    path = datalock.fetch(publisher.url)
+    datalock.keep(path, 10, "", publisher.url)
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(UserError, match=r"is not the file that data\.lock names"):
+        datalock.fetch(publisher.url)
     assert not path.exists()
 
 
-def test_without_a_network_the_way_out_is_told(tmp_path):
+def test_without_a_network_the_way_out_is_told(project):
     with pytest.raises(UserError, match="generated sample"):
-        download.fetch("http://127.0.0.1:9/month.parquet", tmp_path, tmp_path / "lock")
+        datalock.fetch("http://127.0.0.1:9/month.parquet")
 
 
 @pytest.mark.parametrize("month", ["2024", "2024-13", "01-2024", "2024-1", "../x"])

@@ -145,6 +145,9 @@ def test_the_pipeline_registers_a_version_that_serves(tmp_path, store, settings,
     assert all(f"{step} took" in printed for step in ("data", "validate", "train", "gate", "register"))
     assert Predictor(source.fetch(f"models:/{tracking.model_name()}@champion")).card["model_version"] == "1"
     assert "Model card" in (tmp_path / "reports" / "model-card.md").read_text()
+    assert "<h1>Model card" in (tmp_path / "reports" / "model-card.html").read_text()
+    assert "version 1" in registry.card(folder=tmp_path / "docs")
+    assert (tmp_path / "docs" / "model-card.md").read_text() == (tmp_path / "reports" / "model-card.md").read_text()
     assert pipeline.run(folder=tmp_path) == "2"
     assert champion() == "1"
 
@@ -156,5 +159,15 @@ def test_the_card_names_data_metrics_and_commit(trained):
         trained.card["git_commit"],
         trained.card["data"]["fingerprint"],
         f"| {problem.METRIC} |",
+        "## Reproduce",
     ):
         assert part in text
+    assert sum(part["rows"] for part in trained.card["segments"] if part["feature"] == problem.SEGMENTS[0]) > 0
+    assert all(f"| {part['feature']} | {part['part']} |" in text for part in trained.card["segments"])
+    assert ("### Calibration" in text) == (problem.TASK == "binary")
+
+
+def test_there_is_no_card_before_there_is_a_champion(store, monkeypatch):
+    monkeypatch.setattr(tracking, "model_name", lambda: "nobody")
+    with pytest.raises(UserError, match="no champion yet"):
+        registry.card()

@@ -459,3 +459,14 @@ def test_a_call_that_is_old_or_changed_is_not_believed():
     assert "signature" in module.check("secret", headers, body + b" ", now=moment)
     assert "signature" in module.check("another", headers, body, now=moment)
     assert "signature" in module.check("secret", {}, body, now=moment)
+
+
+def test_the_container_starts_the_server_with_the_same_settings():
+    script = (params.ROOT / "tracking" / "start.sh").read_text()
+    assert all(f"{name}={value}" in script for name, value in server.ENVIRONMENT.items())
+    here, there = (
+        dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+        for text in (server.settings(pathlib.Path(), "sqlite:///x.db"), script)
+    )
+    own = {"database_uri": "", "authorization_function": ""}
+    assert here | own == there | own

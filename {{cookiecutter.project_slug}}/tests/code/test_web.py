@@ -1,13 +1,16 @@
 """The HTTP door: one record or many, and a helpful refusal of everything else."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 from records import ANSWER, REQUIRED, WRONG, several
 
-from {{ cookiecutter.__package }} import params, problem, schema, web
+from {{ cookiecutter.__package }} import package, params, problem, schema, web
+from {{ cookiecutter.__package }}.predictor import Predictor
 
-LIMITS = params.Service(max_records=5, max_bytes=100_000)
+LIMITS = params.Service(max_records=5, max_bytes=100_000, max_explained=3)
 
 
 @pytest.fixture
@@ -110,6 +113,39 @@ def test_the_page_has_a_field_for_each_of_the_record_and_the_model_s_card(client
     page = client.get("/").text
     assert all(f'name="{name}"' in page for name in problem.Record.model_fields)
     assert predictor.card["run_id"] in page
+
+
+def test_an_explanation_is_parts_that_sum_to_the_score(client):
+    record = several(1)[0]
+    plain, explained = (client.post(f"/predict{query}", json=record).json for query in ("", "?explain=true"))
+    assert "explanation" not in plain
+    assert explained[ANSWER[0]] == plain[ANSWER[0]]
+    why = explained["explanation"]
+    assert list(why["contributions"]) == list(problem.FEATURES)
+    assert why["base_value"] + sum(why["contributions"].values()) == pytest.approx(why["score"])
+    if problem.TASK == "binary":
+        assert 1 / (1 + math.exp(-why["score"])) == pytest.approx(plain[ANSWER[0]], abs=1e-3)
+
+
+def test_of_a_list_each_record_is_explained(client):
+    answers = client.post("/predict?explain=true", json=several(3)).json
+    assert len({json.dumps(answer["explanation"]) for answer in answers}) == 3
+
+
+@pytest.mark.parametrize(("query", "status", "said"), [("maybe", 422, "true or false"), ("true", 413, "are explained")])
+def test_an_explanation_that_cannot_be_given_is_refused(client, query, status, said):
+    answer = client.post(f"/predict?explain={query}", json=several(1) * 4)
+    assert answer.status_code == status
+    assert said in answer.json["detail"]
+
+
+def test_a_model_without_explanations_still_answers(trained):
+    bare = dataclasses.replace(package.read(trained.folder), explainer=b"")
+    client = web.create_app(Predictor(bare)).test_client()
+    assert client.post("/predict", json=several(1)[0]).status_code == 200
+    answer = client.post("/predict?explain=true", json=several(1)[0])
+    assert answer.status_code == 422
+    assert "train again" in answer.json["detail"]
 
 
 def test_the_description_lists_every_path_and_the_docs_show_it(client):

@@ -13,7 +13,11 @@ from {{ cookiecutter.__package }}.cli import UserError
 
 @pytest.fixture
 def require(tmp_path):
-    return lambda dataset, rules: validation.require(dataset, rules, tmp_path)
+    def judge(dataset, rules, raw=None, **options):
+        raw = dict(dataset.columns) if raw is None else raw
+        return validation.require(dataset, raw, rules, folder=tmp_path, **options)
+
+    return judge
 
 
 def test_the_sample_is_fit(require, dataset, tmp_path):
@@ -31,7 +35,41 @@ def test_too_many_dropped_rows(require):
     raw = dict(problem.prepare(problem.sample(1_000, 1)))
     raw[BOUNDED.name][:300] = broken(BOUNDED)
     with pytest.raises(UserError, match="dropped rows 3"):
-        require(data.clean("raw", raw), params.Validation())
+        require(data.clean("raw", raw), params.Validation(), raw)
+
+
+def test_the_report_tells_types_gaps_and_words_that_nobody_knows(require, dataset, tmp_path):
+    raw = dict(problem.prepare(problem.sample(1_000, 1)))
+    field = BOUNDED
+    raw[field.name] = raw[field.name].astype(object if field.choices else float)
+    raw[field.name][:100] = None if field.choices else np.nan
+    raw[field.name][100] = broken(field)
+    report = require(data.clean("raw", raw), params.Validation(), raw)
+    (line,) = [line for line in report.splitlines() if line.startswith(f"| {field.name} | ") and "%" in line]
+    assert line.split(" | ")[1:3] == ["text" if field.choices else "number", "10.0%"]
+    assert ("nothing" in line) == bool(field.choices)
+    page = (tmp_path / "data.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert f"<td>{field.name}</td>" in page
+
+
+def test_data_that_have_drifted_fail_by_hand_and_are_told_in_a_pipeline(require, dataset, trained):
+    known = trained.card["distribution"]
+    assert "drifted" not in require(dataset, params.Validation(), known=known, drift_counts=True)
+    matrix = problem.features(dataset.columns)
+    name = problem.FEATURES[int(np.argmax([len(np.unique(values)) for values in matrix.T]))]
+    edges = np.array(known[name]["edges"])
+    moved = {**known, name: {"edges": (edges - 10 * np.ptp(edges)).tolist(), "shares": known[name]["shares"]}}
+    assert "drifted" in require(dataset, params.Validation(), known=moved)
+    with pytest.raises(UserError, match=f"drift from the served model's data {name}"):
+        require(dataset, params.Validation(), known=moved, drift_counts=True)
+
+
+def test_what_a_model_was_trained_on_is_what_the_served_one_tells(trained, monkeypatch, tmp_path):
+    monkeypatch.setenv("MODEL_URI", str(trained.folder))
+    assert validation.reference() == trained.card["distribution"]
+    monkeypatch.setenv("MODEL_URI", str(tmp_path / "nothing"))
+    assert validation.reference() == {}
 
 
 def test_the_same_rows_again_and_again(require):

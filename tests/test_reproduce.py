@@ -1,0 +1,71 @@
+"""A registered version is made again from its commit, its lock and its data, to the last digit of every metric."""
+
+import subprocess
+
+import pytest
+from conftest import NAMED
+
+
+@pytest.fixture
+def project(bake):
+    """A project in git, with a champion that was trained on a file of its own, and three commits since."""
+    project = bake(**NAMED).borrow_environment()
+    git(project, "init", "-q", "-b", "main")
+    done = project.make("data")
+    assert done.returncode == 0, done.stderr
+    (project.path / "data" / "sample.parquet").rename(project.path / "data" / "rows.parquet")
+    for words in (["data", "KEEP=data/rows.parquet"],):
+        assert project.make(*words).returncode == 0
+    commit(project, "The project and its data")
+    done = project.make("pipeline", "DATA=data/rows.parquet")
+    assert done.returncode == 0, done.stderr
+    for number in range(3):
+        edit(project, "params.toml", "learning_rate = 0.1", f"learning_rate = 0.{number + 2}")
+        commit(project, f"Learn differently, {number}")
+    return project
+
+
+def git(project, *words):
+    identity = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
+    done = subprocess.run(["git", *identity, *words], cwd=project.path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def commit(project, message):
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "--no-verify", "-m", message)
+
+
+def edit(project, name, old, new):
+    text = project.text(name)
+    (project.path / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_a_version_from_three_commits_ago_is_made_again_and_what_is_gone_is_told(project):
+    # The data are gone from where they were; the cache has them by their content.
+    (project.path / "data" / "rows.parquet").unlink()
+    done = project.make("reproduce", "VERSION=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.splitlines()
+    assert any("data/rows.parquet comes from the cache" in line for line in told)
+    assert sum(line.endswith("the same") for line in told) >= 6
+    assert "to the last digit" in told[-1]
+    assert git(project, "worktree", "list").count("\n") == 1
+    assert git(project, "status", "--porcelain") == ""
+
+    for content in (project.path / ".cache" / "data").iterdir():
+        content.unlink()
+    done = project.make("reproduce", "VERSION=1")
+    assert done.returncode != 0
+    assert "set DATA_STORE" in done.stderr
+    assert git(project, "worktree", "list").count("\n") == 1
+
+
+def test_a_version_that_was_trained_from_uncommitted_files_is_refused(project):
+    edit(project, "params.toml", "learning_rate", "# a thought\nlearning_rate")
+    assert project.make("data").returncode == 0
+    assert project.make("pipeline", "DATA=data/rows.parquet").returncode == 0
+    done = project.make("reproduce", "VERSION=2")
+    assert done.returncode != 0
+    assert "not committed" in done.stderr

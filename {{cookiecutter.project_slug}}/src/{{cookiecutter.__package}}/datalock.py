@@ -1,0 +1,192 @@
+"""`data.lock`: which data sets this code was made with, by content; and the way back to exactly those."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+
+from . import download
+from .cli import UserError
+from .params import ROOT
+
+FILE = ROOT / "data.lock"
+CACHE = ROOT / ".cache" / "data"
+"""Contents by their SHA-256."""
+
+Entry = dict[str, Any]
+
+
+def entries() -> dict[str, Entry]:
+    """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        found = json.loads(FILE.read_text(encoding="utf-8"))
+        return {name: dict(entry) for name, entry in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{FILE.name} is damaged ({error}): bring it back with `git checkout {FILE.name}`") from None
+
+
+def fetch(url: str) -> Path:
+    """The file at `url` as a local path under data/, fetched unless it is there already.
+
+    Raises:
+        UserError: the file cannot be fetched, or its content is not what the lock says.
+    """
+    path = ROOT / "data" / url.rsplit("/", 1)[-1]
+    entry = entries().get(path.relative_to(ROOT).as_posix())
+    if not path.exists():
+        if entry:
+            restore(path, entry)
+        else:
+            download.get(url, path)
+    if entry and sha256(path) != entry["sha256"]:
+        path.replace(path.with_name(path.name + ".rejected"))
+        raise UserError(
+            f"{path.name} is not the file that {FILE.name} names (kept as {path.name}.rejected): fetch it again, or "
+            f"remove its entry from {FILE.name} if the publisher has corrected it"
+        )
+    return path
+
+
+def keep(path: Path, rows: int, span: str, origin: str = "") -> str:
+    """Name a data set in the lock as it is now, and keep its content in the cache and in `DATA_STORE`; says so.
+
+    Raises:
+        UserError: the file is outside the project, or the store cannot be written.
+    """
+    if not path.is_relative_to(ROOT):
+        raise UserError(f"{path} is outside the project: put it under data/ first, so that everybody finds it there")
+    name, digest = path.relative_to(ROOT).as_posix(), sha256(path)
+    known = entries()
+    entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": rows, "span": span}
+    entry["origin"] = origin or known.get(name, {}).get("origin", "")
+    _copy(path, CACHE / digest)
+    where = ["the cache"]
+    if os.environ.get("DATA_STORE"):
+        system, folder = _store()
+        try:
+            system.create_dir(folder, recursive=True)
+            with path.open("rb") as source, system.open_output_stream(f"{folder}/{digest}") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        except OSError as error:
+            raise UserError(f"DATA_STORE={os.environ['DATA_STORE']} cannot be written: {_first_line(error)}") from None
+        where.append(os.environ["DATA_STORE"])
+    write({**known, name: entry})
+    return f"{name} is named in {FILE.name} ({digest[:12]}, {rows:,} rows) and kept in {' and '.join(where)}"
+
+
+def write(known: dict[str, Entry]) -> None:
+    """Replace the lock as a whole."""
+    partial = FILE.with_name(FILE.name + ".partial")
+    partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(FILE)
+
+
+def difference(path: Path) -> str:
+    """How a file differs from what the lock names; nothing where it does not, or is not named."""
+    place = path.resolve()
+    name = place.relative_to(ROOT).as_posix() if place.is_relative_to(ROOT) else ""
+    entry = entries().get(name)
+    if entry is None or sha256(place) == entry["sha256"]:
+        return ""
+    return (
+        f"{name} is not the file that {FILE.name} names ({entry['rows']:,} rows, {entry['sha256'][:12]}): "
+        f"`make data` brings that one back, `make data KEEP={name}` names this one"
+    )
+
+
+def restore_all() -> Iterator[str]:
+    """Bring back every data set that is missing or different; a line for each.
+
+    Raises:
+        UserError: a content is found nowhere. A file of another content is kept beside it, as `.replaced`.
+    """
+    for name, entry in entries().items():
+        path = ROOT / name
+        if path.exists() and sha256(path) == entry["sha256"]:
+            yield f"{name} is what {FILE.name} names"
+            continue
+        found = restore(path, entry)
+        yield f"{name} came back from {found} ({entry['rows']:,} rows)"
+
+
+def restore(path: Path, entry: Entry) -> str:
+    """Bring one data set back; gives where its content was found."""
+    digest, tried = entry["sha256"], []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        partial = Path(scratch) / path.name
+        for where, fetch in _sources(digest, entry):
+            tried.append(where)
+            try:
+                fetch(partial)
+            except (OSError, UserError, pa.ArrowException):
+                continue
+            if sha256(partial) == digest:
+                if path.exists():
+                    path.replace(path.with_name(path.name + ".replaced"))
+                partial.replace(path)
+                _copy(path, CACHE / digest)
+                return where
+    raise UserError(
+        f"{path.name} with SHA-256 {digest[:12]} is not in {', '.join(tried)}: set DATA_STORE to the folder or s3:// address "
+        "that has it, or ask whoever committed data.lock"
+    )
+
+
+def _sources(digest: str, entry: Entry) -> Iterator[tuple[str, Any]]:
+    yield "the cache", lambda to: shutil.copyfile(CACHE / digest, to)
+    if os.environ.get("DATA_STORE"):
+        yield os.environ["DATA_STORE"], lambda to: _from_store(digest, to)
+    if "://" in entry["origin"]:
+        yield entry["origin"], lambda to: download.get(entry["origin"], to)
+
+
+def _from_store(digest: str, target: Path) -> None:
+    system, folder = _store()
+    with system.open_input_stream(f"{folder}/{digest}") as source, target.open("wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _store() -> tuple[pa.fs.FileSystem, str]:
+    """The file system of `DATA_STORE` and the folder in it."""
+    address = os.environ["DATA_STORE"]
+    if "://" not in address:
+        return pa.fs.LocalFileSystem(), str(Path(address).expanduser().resolve())
+    try:
+        system, folder = pa.fs.FileSystem.from_uri(address)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"DATA_STORE={address} cannot be opened: {_first_line(error)}") from None
+    return system, folder.rstrip("/")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _copy(path: Path, target: Path) -> None:
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        shutil.copyfile(path, partial)
+        partial.replace(target)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

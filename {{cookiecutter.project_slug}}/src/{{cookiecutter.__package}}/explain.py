@@ -1,0 +1,130 @@
+"""Why a prediction is what it is: how much each feature moved the score away from what is base."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import problem
+from .package import ModelError, Package
+
+Scores = Callable[[NDArray[np.float32]], NDArray[Any]]
+Explained = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+CELLS = 1_000_000
+"""How many numbers one step of a computation holds; more rows are explained one part after the other."""
+
+
+class Explainer:
+    """Splits each score into what is usual and what each feature adds to it; these always sum to the score.
+
+    The parts are Shapley values. For a model of trees they are computed exactly from its leaves; of any other model they
+    are averages over sampled orders of the features, which is exact where features only add up, as in a linear model.
+
+    Args:
+        package: the model; its card names the scale, its `explain.npz` has leaves or reference rows.
+        scores: the model itself, from (n, features) to (n,) or (n, classes).
+
+    Raises:
+        ModelError: the package was made without what explanations need.
+    """
+
+    def __init__(self, package: Package, scores: Scores) -> None:
+        if not package.explainer:
+            raise ModelError("this model was packaged without what explanations need: train again")
+        try:
+            with np.load(io.BytesIO(package.explainer), allow_pickle=False) as file:
+                self._held = {name: file[name] for name in file.files}
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise ModelError(f"explain.npz cannot be read ({error}): train again") from None
+        self._scores, self._scale = scores, package.card["explanation"]["scale"]
+
+    def __call__(self, matrix: NDArray[np.float32]) -> Explained:
+        """For n rows what is base, shape (n,), and what each feature adds to it, shape (n, features).
+
+        With more than two classes it is the score of the most probable one that is split.
+        """
+        one = of_leaves if "leaf_weight" in self._held else of_orders
+        width = self._held["share"].size if "share" in self._held else self._held["reference"].size * matrix.shape[1]
+        size = max(1, CELLS // width)
+        parts = [matrix[start : start + size] for start in range(0, len(matrix), size)] or [matrix]
+        found = [one(self._held, part, lambda rows: scaled(self._scores(rows), self._scale)) for part in parts]
+        base, contributions = (np.concatenate(each) for each in zip(*found, strict=True))
+        if problem.TASK == "multiclass":
+            best = self._scores(matrix).argmax(axis=1)
+            rows = np.arange(len(matrix))
+            return base[rows, best], contributions[rows, :, best]
+        return base[:, 0], contributions[:, :, 0]
+
+
+def scaled(scores: NDArray[Any], scale: str) -> NDArray[np.float64]:
+    """Scores of n rows, shape (n, 1) or (n, classes), on the scale on which parts add up.
+
+    Probabilities become log-odds: of one class against the other, of each of several against their geometric mean.
+    """
+    table = np.asarray(scores, np.float64).reshape(len(scores), -1)
+    if scale != "log-odds":
+        return table
+    logs = np.log(np.clip(table, 1e-7, 1 - 1e-7))
+    if table.shape[1] > 1:
+        return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+    return np.asarray(logs - np.log1p(-np.clip(table, 1e-7, 1 - 1e-7)))
+
+
+def of_leaves(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32], _: Any = None) -> Explained:
+    """Exact Shapley values of a sum of trees; shapes (n, outputs) and (n, features, outputs).
+
+    A leaf gives its weight to rows that pass every test on the way to it. A feature that is not known yet passes its
+    tests with the share of the training rows that did (Lundberg et al. 2020, path-dependent TreeSHAP). The average over
+    all orders in which features become known is an integral over how many are (Owen 1972), of a polynomial of a degree
+    below the number of features on the way: Gauss's quadrature gives it exactly.
+
+    `held` has for each leaf and each feature on the way to it, shape (leaves, depth): `feature`, the interval from `low`
+    to `high` (excluded) that passes, whether a `missing` value does, and the `share` of training rows.
+    """
+    values = matrix[:, held["feature"]]
+    passes = np.where(np.isnan(values), held["missing"], (values >= held["low"]) & (values < held["high"]))
+    share = held["share"]
+    nodes, weights = np.polynomial.legendre.leggauss((share.shape[1] + 1) // 2)
+    average = np.zeros(values.shape)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        factors = share * (1 - node) + passes * node
+        average += weight * factors.prod(axis=2, keepdims=True) / factors
+    moved = average * (passes - share)
+    order, starts, features = held["order"], held["starts"], held["used"]
+    outputs = held["leaf_weight"].shape[1]
+    contributions = np.zeros((len(matrix), matrix.shape[1], outputs))
+    for output in range(outputs):
+        weighted = (moved * held["leaf_weight"][:, output, None]).reshape(len(matrix), order.size)[:, order]
+        contributions[:, features, output] = np.add.reduceat(weighted, starts, axis=1)
+    return np.broadcast_to(held["base"], (len(matrix), outputs)), contributions
+
+
+def of_orders(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32], scores: Scores) -> Explained:
+    """Shapley values of any model by sampled orders (Štrumbelj and Kononenko 2014); shapes as for `of_leaves`.
+
+    From each of the `reference` rows, features take the explained row's value one after the other, in one order of
+    `held["rank"]` and in its reverse; what each step changes is what its feature adds.
+    """
+    reference, rank = held["reference"], held["rank"]
+    (rows, features), steps = reference.shape, np.arange(reference.shape[1] + 1)
+    base, contributions = [], []
+    for row in matrix:
+        total, first = 0, 0
+        for place in (rank, features - 1 - rank):
+            known = place[:, None, :] < steps[:, None]
+            said = scores(np.where(known, row, reference[:, None, :]).reshape(-1, features))
+            said = said.reshape(rows, features + 1, -1)
+            total = total + np.take_along_axis(np.diff(said, axis=1), place[:, :, None], axis=1).mean(axis=0) / 2
+            first = first + said[:, 0].mean(axis=0) / 2
+        base.append(first)
+        contributions.append(total)
+    if not contributions:
+        outputs = scores(reference[:1]).shape[1]
+        return np.zeros((0, outputs)), np.zeros((0, features, outputs))
+    return np.array(base), np.array(contributions)

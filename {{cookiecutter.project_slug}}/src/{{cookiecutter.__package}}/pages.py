@@ -1,0 +1,31 @@
+"""Reports as pages: the same Markdown that the registry and the terminal show, for a browser."""
+
+from __future__ import annotations
+
+import html
+
+from markdown_it import MarkdownIt
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { border: 1px solid #ccc; padding: 0.2rem 0.6rem; text-align: left; font-variant-numeric: tabular-nums; }
+code { background: #f3f3f3; padding: 0 0.2rem; }
+"""
+
+
+def page(title: str, markdown: str) -> str:
+    """A whole HTML document, which needs nothing else; markup inside the Markdown is shown, not obeyed."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+{body}</body>
+</html>
+"""

@@ -1,0 +1,128 @@
+"""Make a registered version again, from its commit, its lock and its data, and compare: the proof that it can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from . import data, datalock, registry, tracking
+from .cli import UserError
+from .params import ROOT
+
+FOLDER = ROOT / ".cache" / "reproduce"
+
+
+def reproduce(number: str) -> dict[str, tuple[float, float]]:
+    """Metric -> what the version's run logged, and what training again gives.
+
+    The commit is checked out as a worktree, which is removed at the end; runs of the new training stay in there.
+
+    Raises:
+        UserError: the version says of itself that it cannot be made again, a part of it is gone, or a step failed.
+    """
+    traced = registry.trace(number)
+    commit, source = traced["git_commit"], traced["data_source"]
+    if len(commit) < 40 or _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise UserError(f"version {number} was trained at commit {commit}, which is not in this repository: fetch it")
+    if traced["git_dirty"] == "true":
+        raise UserError(
+            f"version {number} was trained from files that were not committed: nobody can make it again exactly"
+        )
+    tree = FOLDER / number
+    _git("worktree", "prune")
+    if tree.exists():
+        _remove(tree)
+    done = _git("worktree", "add", "--detach", str(tree), commit)
+    if done.returncode:
+        raise UserError(f"commit {commit[:12]} cannot be checked out: {done.stderr.strip().splitlines()[-1]}")
+    try:
+        print(f"checked out {commit[:12]}", flush=True)
+        _environment(tree, traced["lock_fingerprint"])
+        return _compare(tree, traced, _data(tree, source))
+    finally:
+        _remove(tree)
+
+
+def _environment(tree: Path, fingerprint: str) -> None:
+    """The packages of the commit's lock: those that are installed here where the lock is the same."""
+    if tracking.code_tags()["lock_fingerprint"] == fingerprint and (ROOT / ".venv").exists():
+        (tree / ".venv").symlink_to((ROOT / ".venv").resolve(), target_is_directory=True)
+        print("the lock is the same as here: its packages are there", flush=True)
+        return
+    print("installing the packages of that commit's lock", flush=True)
+    pipenv = Path(os.environ.get("PIPENV", ".pipenv/bin/pipenv")).absolute()
+    known = [f"PIPENV={pipenv}"] if pipenv.exists() else []
+    if subprocess.run(["make", "--no-print-directory", "setup", *known], cwd=tree).returncode:
+        raise UserError("the packages of that commit's lock cannot be installed (see above)")
+
+
+def _data(tree: Path, source: str) -> list[str]:
+    """The words that name the data of the commit to `make train`, once they are there."""
+    if source == data.SAMPLE:
+        return []
+    path = Path(source)
+    inside = path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else ""
+    locked = json.loads((tree / datalock.FILE.name).read_text()) if (tree / datalock.FILE.name).exists() else {}
+    entry = locked.get(inside) or next((each for each in locked.values() if each["origin"] == source), None)
+    if entry is None:
+        raise UserError(
+            f"its data, {source}, are not in {datalock.FILE.name} of that commit: name data with `make data KEEP=` "
+            "before you train on them"
+        )
+    name = inside if inside in locked else next(each for each in locked if locked[each] is entry)
+    print(f"{name} comes from {datalock.restore(tree / name, entry)}", flush=True)
+    return ["--data", source if "://" in source else name]
+
+
+def _compare(tree: Path, traced: dict[str, str], words: list[str]) -> dict[str, tuple[float, float]]:
+    print("training", flush=True)
+    package = str(__package__)
+    own = {"PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{(tree / 'mlflow.db').as_posix()}"}
+    python = tree / ".venv" / Path(sys.executable).relative_to(Path(sys.prefix))
+    done = subprocess.run(
+        [str(python), "-m", package, "train", *words],
+        cwd=tree,
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise UserError(f"training again failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+    made = json.loads((tree / "model" / "model.json").read_text())
+    if made["data"]["fingerprint"] != traced["data_fingerprint"]:
+        raise UserError(
+            f"the rows are others: fingerprint {made['data']['fingerprint']} now, {traced['data_fingerprint']} then"
+        )
+    then = registry.measured(traced["version"])
+    return {name: (then[name], float(now)) for name, now in made["metrics"].items() if name in then}
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+
+
+def _remove(tree: Path) -> None:
+    (tree / ".venv").unlink(missing_ok=True) if (tree / ".venv").is_symlink() else None
+    _git("worktree", "remove", "--force", str(tree))
+    shutil.rmtree(tree, ignore_errors=True)
+
+
+def main() -> int:
+    """`make reproduce VERSION=2`: train a version again from its commit, its lock and its data, and compare the metrics."""
+    parser = argparse.ArgumentParser(prog="make reproduce", description=main.__doc__)
+    parser.add_argument("version", nargs="?", default="")
+    number = parser.parse_args().version
+    if not number:
+        raise UserError("which version? make reproduce VERSION=2 (make registry lists them)")
+    found = reproduce(number)
+    width = max(map(len, found))
+    for name, (then, now) in found.items():
+        print(f"{name:{width}}  {then!r:>20}  {now!r:>20}  {'the same' if then == now else 'DIFFERENT'}")
+    same = sum(then == now for then, now in found.values())
+    print(f"version {number}: {same} of {len(found)} metrics are the same to the last digit")
+    return 0 if same == len(found) else 1
