@@ -5,6 +5,8 @@ import subprocess
 import pytest
 from conftest import NAMED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(bake):
@@ -14,14 +16,13 @@ def project(bake):
     done = project.make("data")
     assert done.returncode == 0, done.stderr
     (project.path / "data" / "sample.parquet").rename(project.path / "data" / "rows.parquet")
-    for words in (["data", "KEEP=data/rows.parquet"],):
-        assert project.make(*words).returncode == 0
+    assert project.make("data", "KEEP=data/rows.parquet").returncode == 0
     commit(project, "The project and its data")
     done = project.make("pipeline", "DATA=data/rows.parquet")
     assert done.returncode == 0, done.stderr
-    for number in range(3):
-        edit(project, "params.toml", "learning_rate = 0.1", f"learning_rate = 0.{number + 2}")
-        commit(project, f"Learn differently, {number}")
+    for before, now in (("0.12", "0.13"), ("0.13", "0.14"), ("0.14", "0.15")):
+        edit(project, "params.toml", f"learning_rate = {before}", f"learning_rate = {now}")
+        commit(project, f"Learn by {now}")
     return project
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import optuna
+import sqlalchemy.exc
 from matplotlib.figure import Figure
 
 from . import data, evaluate, metrics, outbox, params, problem, tracking
@@ -77,16 +78,27 @@ def study(dataset: Dataset, settings: params.Params) -> optuna.Study:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     (ROOT / ".cache").mkdir(exist_ok=True)
     about = json.dumps([dataset.fingerprint, settings.model.estimator, space(settings), problem.METRIC], sort_keys=True)
-    kept = optuna.storages.RDBStorage(
-        storage(), heartbeat_interval=HEARTBEAT_SECONDS, grace_period=3 * HEARTBEAT_SECONDS,
-        engine_kwargs={"connect_args": {"timeout": 60}} if storage().startswith("sqlite") else None,
-    )  # fmt: skip
+    kept = _store()
     name = f"{tracking.model_name()} {zlib.crc32(about.encode()):08x}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
     found = optuna.create_study(storage=kept, study_name=name, load_if_exists=True, pruner=pruner)
     # Two processes that drew by the same seed would try the same.
     found.sampler = optuna.samplers.TPESampler(seed=settings.data.seed + len(found.trials), constant_liar=True)
     return found
+
+
+def _store() -> optuna.storages.RDBStorage:
+    options = {"connect_args": {"timeout": 60}} if storage().startswith("sqlite") else None
+    beats: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": 3 * HEARTBEAT_SECONDS}
+    reason: object = ""
+    # Of processes that begin together, all make the tables; the slower ones find some there.
+    for _ in range(5):
+        try:
+            return optuna.storages.RDBStorage(storage(), engine_kwargs=options, **beats)
+        except sqlalchemy.exc.DBAPIError as error:
+            reason = error.orig
+            time.sleep(1)
+    raise UserError(f"the store of trials cannot be used ({' '.join(str(reason).split())[:200]}): check TUNE_STORAGE")
 
 
 def search(dataset: Dataset, settings: params.Params, trials: int, timeout: float | None) -> optuna.Study:
