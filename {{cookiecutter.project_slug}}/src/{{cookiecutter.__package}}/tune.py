@@ -95,6 +95,11 @@ def _store() -> optuna.storages.RDBStorage:
     for _ in range(5):
         try:
             return optuna.storages.RDBStorage(storage(), engine_kwargs=options, **beats)
+        except ImportError:
+            raise UserError(
+                'TUNE_STORAGE needs a database driver that is not here: name psycopg = {extras = ["binary"]} in Pipfile, or '
+                "leave the variable out"
+            ) from None
         except sqlalchemy.exc.DBAPIError as error:
             reason = error.orig
             time.sleep(1)

@@ -36,44 +36,7 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
 
     @app.post("/predict")
     def predict() -> Response:
-        if predictor is None:
-            return _problem(503, "no model is loaded", why_not)
-        environ = request.environ
-        explain = environ["QUERY_STRING"] and request.args.get("explain", "false")
-        if explain not in ("", "true", "false"):
-            return _problem(422, "invalid parameter", f"explain is {explain!r}; it may be true or false")
-        # Most clients send just this; parsing the header costs more than the rest of the check.
-        if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
-            return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
-        length = environ.get("CONTENT_LENGTH", "")
-        if length.isdecimal() and int(length) <= limits.max_bytes:
-            # werkzeug's own reader, which can do without a length, would be a tenth of the request's time.
-            body = environ["wsgi.input"].read(int(length))
-        else:
-            body = request.get_data(cache=False)
-        many = body.lstrip()[:1] == b"["
-        try:
-            records = RECORDS.validate_json(body) if many else [RECORD.validate_json(body)]
-        except ValidationError as error:
-            return _refuse(error)
-        if len(records) > limits.max_records:
-            return _problem(413, "too many records", f"{len(records)} records; at most {limits.max_records} at once")
-        if explain == "true" and len(records) > limits.max_explained:
-            many_ = f"{len(records)} records; at most {limits.max_explained} are explained at once"
-            return _problem(413, "too many records", many_)
-        columns = schema.columns(records)
-        answers = predictor.predict(columns)
-        ids = [secrets.token_hex(16) for _ in records]
-        names = (*answers, "prediction_id")
-        values = (*(each.tolist() for each in answers.values()), ids)
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-        if explain == "true":
-            try:
-                for row, why in zip(rows, _explanations(predictor, columns), strict=True):
-                    row["explanation"] = why
-            except ModelError as error:
-                return _problem(422, "no explanation", str(error))
-        return _json(rows if many else rows[0])
+        return _predict(predictor, limits) if predictor else _problem(503, "no model is loaded", why_not)
 
     @app.get("/ping")
     def ping() -> Response:
@@ -110,6 +73,48 @@ def create_app(predictor: Predicts | None, limits: params.Service | None = None,
 
     app.register_error_handler(HTTPException, _http_error)
     return app
+
+
+def _predict(predictor: Predicts, limits: params.Service) -> Response:
+    """The answer to a request, or why there is none."""
+    environ = request.environ
+    # Most clients send just this; parsing the header costs more than the rest of the check.
+    if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
+        return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
+    explain = environ["QUERY_STRING"] and request.args.get("explain", "false")
+    if explain not in ("", "true", "false"):
+        return _problem(422, "invalid parameter", f"explain is {explain!r}; it may be true or false")
+    body = _body(limits.max_bytes)
+    many = body.lstrip()[:1] == b"["
+    try:
+        records = RECORDS.validate_json(body) if many else [RECORD.validate_json(body)]
+    except ValidationError as error:
+        return _refuse(error)
+    most = min(limits.max_records, limits.max_explained) if explain == "true" else limits.max_records
+    if len(records) > most:
+        what = "explained at once" if explain == "true" else "at once"
+        return _problem(413, "too many records", f"{len(records)} records; at most {most} {what}")
+    columns = schema.columns(records)
+    answers = predictor.predict(columns)
+    names = (*answers, "prediction_id")
+    values = (*(each.tolist() for each in answers.values()), [secrets.token_hex(16) for _ in records])
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    if explain == "true":
+        try:
+            for row, why in zip(rows, _explanations(predictor, columns), strict=True):
+                row["explanation"] = why
+        except ModelError as error:
+            return _problem(422, "no explanation", str(error))
+    return _json(rows if many else rows[0])
+
+
+def _body(most: int) -> bytes:
+    environ = request.environ
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and int(length) <= most:
+        # werkzeug's own reader, which can do without a length, would be a tenth of the request's time.
+        return bytes(environ["wsgi.input"].read(int(length)))
+    return request.get_data(cache=False)
 
 
 def _explanations(predictor: Predicts, columns: problem.Columns) -> list[dict[str, Any]]:

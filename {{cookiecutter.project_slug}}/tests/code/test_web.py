@@ -132,7 +132,9 @@ def test_of_a_list_each_record_is_explained(client):
     assert len({json.dumps(answer["explanation"]) for answer in answers}) == 3
 
 
-@pytest.mark.parametrize(("query", "status", "said"), [("maybe", 422, "true or false"), ("true", 413, "are explained")])
+@pytest.mark.parametrize(
+    ("query", "status", "said"), [("maybe", 422, "true or false"), ("true", 413, "explained at once")]
+)
 def test_an_explanation_that_cannot_be_given_is_refused(client, query, status, said):
     answer = client.post(f"/predict?explain={query}", json=several(1) * 4)
     assert answer.status_code == status
