@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from . import files, params, rows, service
 from .cli import UserError
 from .files import Place
@@ -161,8 +163,7 @@ class Job:
             for source, below in unit.sources:
                 for scorer, scored in self._scored(source, below, pool):
                     if written is None:
-                        written = Writer(unit.target, scorer.accepted)
-                        undo.callback(written.abandon)
+                        written = _opened(unit.target, scorer.accepted, undo)
                     if not scorer.accepted.equals(written.schema):
                         raise SchemaError(
                             f"{source} has other columns than the files before it: let OUTPUT be a folder"
@@ -170,8 +171,7 @@ class Job:
                     written.write(scored.accepted)
                     if scored.rejected.num_rows:
                         if rejects is None:
-                            rejects = Writer(unit.rejected, scorer.rejected)
-                            undo.callback(rejects.abandon)
+                            rejects = _opened(unit.rejected, scorer.rejected, undo)
                         rejects.write(scored.rejected)
                     rejected += scored.rejected.num_rows
                     count += scored.accepted.num_rows + scored.rejected.num_rows
@@ -212,6 +212,13 @@ class Job:
                     yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))
             except SchemaError as error:
                 raise SchemaError(f"{source}: {error}") from None
+
+
+def _opened(target: Place, schema: pa.Schema, undo: contextlib.ExitStack) -> Writer:
+    writer = Writer(target, schema)
+    undo.callback(writer.abandon)
+    writer.open()
+    return writer
 
 
 def expected(units: Sequence[Unit]) -> int:

@@ -132,19 +132,27 @@ def _csv(where: Place, file: Any) -> Reading:
 
 
 class Writer:
-    """Writes rows to a hidden neighbour of `target`; `publish` gives it the name, all at once."""
+    """Writes rows to a hidden neighbour of `target`; `publish` gives it the name, all at once.
+
+    It is `open`ed once somebody is sure to `abandon` it: a signal between the two would leave a file behind.
+    """
 
     def __init__(self, target: Place, schema: pa.Schema) -> None:
         self.target, self.schema, self._form = target, schema, target.form
         self.folder, _, name = target.path.rpartition("/")
         self._prefix = f".{name}."
         self._partial = f"{self.folder}/{self._prefix}{secrets.token_hex(4)}.partial"
-        with files.errors(target):
-            target.system.create_dir(self.folder)
+        self._sink: Any = None
+        self._writer: Any = None
+
+    def open(self) -> None:
+        """Make the file, and remove what an earlier job left."""
+        with files.errors(self.target):
+            self.target.system.create_dir(self.folder)
             self._clean()
-            self._sink = target.system.open_output_stream(self._partial)
+            self._sink = self.target.system.open_output_stream(self._partial)
             parquet = self._form == "parquet"
-            self._writer: Any = (pa.parquet.ParquetWriter if parquet else pa.csv.CSVWriter)(self._sink, schema)
+            self._writer = (pa.parquet.ParquetWriter if parquet else pa.csv.CSVWriter)(self._sink, self.schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
@@ -162,7 +170,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Leave nothing behind; what had the name keeps it."""
-        for each in (self._writer, self._sink):
+        for each in filter(None, (self._writer, self._sink)):
             with contextlib.suppress(OSError, pa.ArrowException):
                 each.close()
         with contextlib.suppress(OSError):
