@@ -170,3 +170,15 @@ def test_one_record_and_many_get_the_same_scores(predictor):
 def test_every_name_that_params_toml_knows_is_an_estimator():
     for name in estimators.NAMES:
         assert hasattr(estimators.build(name, {}, 1), "fit")
+
+
+@pytest.mark.parametrize("feature", problem.SEGMENTS)
+def test_the_metrics_of_the_parts_are_those_of_the_whole_put_together(trained, dataset, settings, feature):
+    _, newest = data.split(dataset, settings.data.validation_share, settings.data.seed)
+    scores = evaluate.measured(Predictor(package.read(trained.folder)), newest.columns)
+    parts = [part for part in evaluate.segments(newest, scores) if part["feature"] == feature]
+    if sum(part["rows"] for part in parts) < len(newest):
+        pytest.skip("a part has too few rows to tell anything")
+    mean = "mae" if problem.TASK == "regression" else "log_loss"
+    together = sum(part["metrics"][mean] * part["rows"] for part in parts) / len(newest)
+    assert together == pytest.approx(metrics.metrics(newest.target, scores)[mean])
