@@ -1,5 +1,6 @@
 """A registered version is made again from its commit, its lock and its data, to the last digit of every metric."""
 
+import json
 import subprocess
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_version_from_three_commits_ago_is_made_again_and_what_is_gone_is_told
     assert done.returncode != 0
     assert "set DATA_STORE" in done.stderr
     assert git(project, "worktree", "list").count("\n") == 1
+
+
+def test_a_version_of_another_lock_is_made_again_with_the_packages_of_its_own(project):
+    lock = project.path / "Pipfile.lock"
+    lock.write_text(json.dumps(json.loads(lock.read_text()), indent=2) + "\n")
+    commit(project, "Another lock")
+    done = project.make("reproduce", "VERSION=1", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installing the packages of its lock" in done.stdout
+    assert sum(line.endswith("the same") for line in done.stdout.splitlines()) >= 6
 
 
 def test_a_version_that_was_trained_from_uncommitted_files_is_refused(project):

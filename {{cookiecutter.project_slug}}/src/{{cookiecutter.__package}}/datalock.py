@@ -113,7 +113,7 @@ def restore_all() -> Iterator[str]:
     """Bring back every data set that is missing or different; a line for each.
 
     Raises:
-        UserError: a content is found nowhere. A file of another content is kept beside it, as `.replaced`.
+        UserError: a content is found nowhere. A file of another content is kept beside it, as `.<hash>.replaced`.
     """
     for name, entry in entries().items():
         path = ROOT / name
@@ -138,7 +138,7 @@ def restore(path: Path, entry: Entry) -> str:
                 continue
             if sha256(partial) == digest:
                 if path.exists():
-                    path.replace(path.with_name(path.name + ".replaced"))
+                    path.replace(path.with_name(f"{path.name}.{sha256(path)[:8]}.replaced"))
                 partial.replace(path)
                 _copy(path, CACHE / digest)
                 return where

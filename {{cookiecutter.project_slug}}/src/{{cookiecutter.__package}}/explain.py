@@ -21,7 +21,7 @@ CELLS = 1_000_000
 
 
 class Explainer:
-    """Splits each score into what is usual and what each feature adds to it; these always sum to the score.
+    """Splits each score into a base value and what each feature adds to it; these always sum to the score.
 
     The parts are Shapley values. For a model of trees they are computed exactly from its leaves; of any other model they
     are averages over sampled orders of the features, which is exact where features only add up, as in a linear model.
@@ -45,21 +45,25 @@ class Explainer:
         self._scores, self._scale = scores, package.card["explanation"]["scale"]
 
     def __call__(self, matrix: NDArray[np.float32]) -> Explained:
-        """For n rows what is base, shape (n,), and what each feature adds to it, shape (n, features).
+        """The base value of n rows, shape (n,), and what each feature adds to it, shape (n, features).
 
         With more than two classes it is the score of the most probable one that is split.
         """
-        one = of_leaves if "leaf_weight" in self._held else of_orders
-        width = self._held["share"].size if "share" in self._held else self._held["reference"].size * matrix.shape[1]
-        size = max(1, CELLS // width)
+        exact = "leaf_weight" in self._held
+        size = max(1, CELLS // (self._held["share"].size if exact else self._held["reference"].size * matrix.shape[1]))
         parts = [matrix[start : start + size] for start in range(0, len(matrix), size)] or [matrix]
-        found = [one(self._held, part, lambda rows: scaled(self._scores(rows), self._scale)) for part in parts]
+        found = [
+            of_leaves(self._held, part) if exact else of_orders(self._held, part, self._on_scale) for part in parts
+        ]
         base, contributions = (np.concatenate(each) for each in zip(*found, strict=True))
         if problem.TASK == "multiclass":
             best = self._scores(matrix).argmax(axis=1)
             rows = np.arange(len(matrix))
             return base[rows, best], contributions[rows, :, best]
         return base[:, 0], contributions[:, :, 0]
+
+    def _on_scale(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        return scaled(self._scores(matrix), self._scale)
 
 
 def scaled(scores: NDArray[Any], scale: str) -> NDArray[np.float64]:
@@ -76,7 +80,7 @@ def scaled(scores: NDArray[Any], scale: str) -> NDArray[np.float64]:
     return np.asarray(logs - np.log1p(-np.clip(table, 1e-7, 1 - 1e-7)))
 
 
-def of_leaves(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32], _: Any = None) -> Explained:
+def of_leaves(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32]) -> Explained:
     """Exact Shapley values of a sum of trees; shapes (n, outputs) and (n, features, outputs).
 
     A leaf gives its weight to rows that pass every test on the way to it. A feature that is not known yet passes its

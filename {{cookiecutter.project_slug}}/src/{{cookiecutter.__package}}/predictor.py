@@ -26,7 +26,7 @@ class Predicts(Protocol):
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""
 
     def explain(self, columns: Columns) -> Explained:
-        """What is usual, shape (n,), and what each feature adds to it, (n, features): together the score."""
+        """The base value, shape (n,), and what each feature adds to it, (n, features): together the score."""
 
 
 class Predictor:
@@ -65,7 +65,7 @@ class Predictor:
         return {**problem.answer(scores, **self._decision), "model_version": self._version.repeat(len(scores))}
 
     def explain(self, columns: Columns) -> Explained:
-        """What is usual, shape (n,), and what each feature adds to it, shape (n, features).
+        """The base value of n records, shape (n,), and what each feature adds to it, shape (n, features).
 
         Together they are the score before it becomes an answer, on the scale that the card's `explanation` names.
 

@@ -42,23 +42,23 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
         raise UserError(f"commit {commit[:12]} cannot be checked out: {done.stderr.strip().splitlines()[-1]}")
     try:
         print(f"checked out {commit[:12]}", flush=True)
-        _environment(tree, traced["lock_fingerprint"])
-        return _compare(tree, traced, _data(tree, source))
+        words = _data(tree, source)
+        return _compare(tree, _python(tree, traced["lock_fingerprint"]), traced, words)
     finally:
         _remove(tree)
 
 
-def _environment(tree: Path, fingerprint: str) -> None:
-    """The packages of the commit's lock: those that are installed here where the lock is the same."""
-    if tracking.code_tags()["lock_fingerprint"] == fingerprint and (ROOT / ".venv").exists():
-        (tree / ".venv").symlink_to((ROOT / ".venv").resolve(), target_is_directory=True)
-        print("the lock is the same as here: its packages are there", flush=True)
-        return
-    print("installing the packages of that commit's lock", flush=True)
+def _python(tree: Path, fingerprint: str) -> str:
+    """A Python with the packages of the commit's lock: this one where the lock is the same."""
+    if tracking.code_tags()["lock_fingerprint"] == fingerprint:
+        print("its lock is the same as here, and so are its packages", flush=True)
+        return sys.executable
+    print("installing the packages of its lock", flush=True)
     pipenv = Path(os.environ.get("PIPENV", ".pipenv/bin/pipenv")).absolute()
     known = [f"PIPENV={pipenv}"] if pipenv.exists() else []
     if subprocess.run(["make", "--no-print-directory", "setup", *known], cwd=tree).returncode:
         raise UserError("the packages of that commit's lock cannot be installed (see above)")
+    return str(tree / ".venv" / Path(sys.executable).relative_to(sys.prefix))
 
 
 def _data(tree: Path, source: str) -> list[str]:
@@ -79,13 +79,12 @@ def _data(tree: Path, source: str) -> list[str]:
     return ["--data", source if "://" in source else name]
 
 
-def _compare(tree: Path, traced: dict[str, str], words: list[str]) -> dict[str, tuple[float, float]]:
+def _compare(tree: Path, python: str, traced: dict[str, str], words: list[str]) -> dict[str, tuple[float, float]]:
     print("training", flush=True)
     package = str(__package__)
     own = {"PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{(tree / 'mlflow.db').as_posix()}"}
-    python = tree / ".venv" / Path(sys.executable).relative_to(Path(sys.prefix))
     done = subprocess.run(
-        [str(python), "-m", package, "train", *words],
+        [python, "-m", package, "train", *words],
         cwd=tree,
         env={**os.environ, **own},
         capture_output=True,
@@ -107,7 +106,6 @@ def _git(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _remove(tree: Path) -> None:
-    (tree / ".venv").unlink(missing_ok=True) if (tree / ".venv").is_symlink() else None
     _git("worktree", "remove", "--force", str(tree))
     shutil.rmtree(tree, ignore_errors=True)
 
