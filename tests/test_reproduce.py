@@ -1,6 +1,7 @@
 """A registered version is made again from its commit, its lock and its data, to the last digit of every metric."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -81,3 +82,20 @@ def test_a_version_that_was_trained_from_uncommitted_files_is_refused(project):
     done = project.make("reproduce", "VERSION=2")
     assert done.returncode != 0
     assert "not committed" in done.stderr
+
+
+def test_data_come_back_from_a_store_that_speaks_s3(bake, s3):
+    project = bake(**NAMED).borrow_environment()
+    store = {"DATA_STORE": "s3://rides/data"}
+    assert project.make("data").returncode == 0
+    path = (project.path / "data" / "sample.parquet").rename(project.path / "data" / "rows.parquet")
+    content = path.read_bytes()
+    done = project.make("data", "KEEP=data/rows.parquet", **store)
+    assert done.returncode == 0, done.stderr
+    assert s3.list_objects_v2(Bucket="rides", Prefix="data/")["KeyCount"] >= 1
+    path.unlink()
+    shutil.rmtree(project.path / ".cache" / "data")
+    done = project.make("data", **store)
+    assert done.returncode == 0, done.stderr
+    assert "came back from s3://rides/data" in done.stdout
+    assert path.read_bytes() == content

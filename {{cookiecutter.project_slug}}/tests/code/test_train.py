@@ -37,7 +37,7 @@ def test_the_run_is_tagged_with_team_code_data_and_lock(run, trained):
 
 def test_the_run_has_pictures(trained):
     pictures = {file.path for file in tracking.connect().list_artifacts(trained.run_id, "plots")}
-    assert "plots/importance.png" in pictures
+    assert {"plots/importance.png", "plots/partial_dependence.png"} <= pictures
     kinds = {"regression": {"predicted_against_actual"}, "binary": {"roc", "calibration"}}
     assert {f"plots/{name}.png" for name in kinds.get(problem.TASK, ())} <= pictures
 
