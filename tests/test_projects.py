@@ -42,13 +42,21 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("problem", "door", "tracking", "level"), PAIRS)
-def test_the_tests_and_linters_of_a_level_pass_in_a_path_with_a_space(bake, problem, door, tracking, level, tmp_path):
+def test_the_tests_of_a_level_pass_in_a_path_with_a_space(bake, problem, door, tracking, level, tmp_path):
     project = bake(**NAMED, problem=problem, deployment=door, tracking=tracking, maturity_level=level)
     project.path = project.path.rename(tmp_path / "night bus").resolve()
     project.borrow_environment()
-    for target in ("lint", "test"):
-        done = project.make(target, timeout=600)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = project.make("test", timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_the_linters_of_a_level_pass_in_a_path_with_a_space(bake, level, tmp_path):
+    """`make lint` itself; what it calls is tried on every combination elsewhere."""
+    project = bake(**NAMED, maturity_level=level)
+    project.path = project.path.rename(tmp_path / "night bus").resolve()
+    done = project.borrow_environment().make("lint")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 SERVERS = {"serve", "broker", "stream", "watch"}
@@ -58,7 +66,7 @@ ELSEWHERE = {"lint", "test", "spark", "predict", "produce"}
 
 READMES = [
     ("ride-duration", "web", "local", "0"),
-    ("churn", "web", "remote", "2"),
+    ("churn", "web", "local", "1"),
     ("churn", "batch", "local", "0"),
     ("ride-duration", "batch", "local", "2"),
     ("churn", "streaming", "local", "1"),
@@ -66,7 +74,7 @@ READMES = [
     *(
         pytest.param(problem, door, tracking, level, marks=pytest.mark.slow)
         for problem, door, tracking, level in [
-            ("churn", "web", "local", "1"),
+            ("churn", "web", "remote", "2"),
             ("ride-duration", "web", "local", "2"),
             ("ride-duration", "batch", "remote", "0"),
             ("churn", "batch", "local", "1"),
