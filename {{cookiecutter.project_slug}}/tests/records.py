@@ -19,16 +19,7 @@ BOUNDED = next(field for field in REQUIRED if field.least is not None or field.c
 def several(count: int, seed: int = 3) -> list[dict[str, Any]]:
     """So many different records, as a client sends them."""
     columns = data.clean("sample", problem.sample(count * 2, seed)).take(slice(count)).columns
-    rows = zip(*(_plain(columns[field.name], field) for field in schema.FIELDS), strict=True)
-    return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
-
-
-def _plain(values: Any, field: schema.Field) -> list[Any]:
-    if field.kind is np.datetime64:
-        times = values.astype("datetime64[D]") if field.day else values
-        return [None if np.isnat(value) else str(value) for value in times]
-    kind = (lambda value: value) if field.kind is str else field.kind
-    return [None if value is None or value != value else kind(value) for value in values.tolist()]
+    return list(schema.rows(columns))
 
 
 def broken(field: schema.Field) -> Any:

@@ -20,6 +20,11 @@ class UserError(Exception):
     """Something the person at the keyboard can mend; the message names it and the remedy in one line."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, without the rest of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as whoever runs the machine sends it; it unwinds like Ctrl-C, so that nothing half-written is left."""
 

@@ -87,7 +87,8 @@ def raw(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray
     path = datalock.fetch(source) if "://" in source else Path(source)
     columns = read(path)
     if "://" in source:
-        _keep(path, columns, source)
+        if datalock.named(path) not in datalock.entries():
+            _keep(path, columns, source)
     elif different := datalock.difference(path):
         print(f"warning: {different}", file=sys.stderr)
     return source, columns

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from . import download
-from .cli import UserError
+from .cli import UserError, first_line
 from .params import ROOT
 
 FILE = ROOT / "data.lock"
@@ -25,19 +24,25 @@ CACHE = ROOT / ".cache" / "data"
 Entry = dict[str, Any]
 
 
-def entries() -> dict[str, Entry]:
-    """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set.
+def entries(file: Path | None = None) -> dict[str, Entry]:
+    """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set; of this lock or another one.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
-        found = json.loads(FILE.read_text(encoding="utf-8"))
+        found = json.loads((file or FILE).read_text(encoding="utf-8"))
         return {name: dict(entry) for name, entry in found.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError) as error:
         raise UserError(f"{FILE.name} is damaged ({error}): bring it back with `git checkout {FILE.name}`") from None
+
+
+def named(path: Path) -> str:
+    """What the lock calls a file: its path in the project; nothing where it is outside."""
+    place = path.resolve()
+    return place.relative_to(ROOT).as_posix() if place.is_relative_to(ROOT) else ""
 
 
 def fetch(url: str) -> Path:
@@ -47,7 +52,7 @@ def fetch(url: str) -> Path:
         UserError: the file cannot be fetched, or its content is not what the lock says.
     """
     path = ROOT / "data" / url.rsplit("/", 1)[-1]
-    entry = entries().get(path.relative_to(ROOT).as_posix())
+    entry = entries().get(named(path))
     if not path.exists():
         if entry:
             restore(path, entry)
@@ -68,10 +73,10 @@ def keep(path: Path, rows: int, span: str, origin: str = "") -> str:
     Raises:
         UserError: the file is outside the project, or the store cannot be written.
     """
-    if not path.is_relative_to(ROOT):
+    name = named(path)
+    if not name:
         raise UserError(f"{path} is outside the project: put it under data/ first, so that everybody finds it there")
-    name, digest = path.relative_to(ROOT).as_posix(), sha256(path)
-    known = entries()
+    known, digest = entries(), sha256(path)
     entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": rows, "span": span}
     entry["origin"] = origin or known.get(name, {}).get("origin", "")
     _copy(path, CACHE / digest)
@@ -83,7 +88,7 @@ def keep(path: Path, rows: int, span: str, origin: str = "") -> str:
             with path.open("rb") as source, system.open_output_stream(f"{folder}/{digest}") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
         except OSError as error:
-            raise UserError(f"DATA_STORE={os.environ['DATA_STORE']} cannot be written: {_first_line(error)}") from None
+            raise UserError(f"DATA_STORE={os.environ['DATA_STORE']} cannot be written: {first_line(error)}") from None
         where.append(os.environ["DATA_STORE"])
     write({**known, name: entry})
     return f"{name} is named in {FILE.name} ({digest[:12]}, {rows:,} rows) and kept in {' and '.join(where)}"
@@ -98,10 +103,9 @@ def write(known: dict[str, Entry]) -> None:
 
 def difference(path: Path) -> str:
     """How a file differs from what the lock names; nothing where it does not, or is not named."""
-    place = path.resolve()
-    name = place.relative_to(ROOT).as_posix() if place.is_relative_to(ROOT) else ""
+    name = named(path)
     entry = entries().get(name)
-    if entry is None or sha256(place) == entry["sha256"]:
+    if entry is None or sha256(path) == entry["sha256"]:
         return ""
     return (
         f"{name} is not the file that {FILE.name} names ({entry['rows']:,} rows, {entry['sha256'][:12]}): "
@@ -128,12 +132,13 @@ def restore(path: Path, entry: Entry) -> str:
     """Bring one data set back; gives where its content was found."""
     digest, tried = entry["sha256"], []
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-        partial = Path(scratch) / path.name
-        for where, fetch in _sources(digest, entry):
+    # Always the same name, so that a download that broke off goes on.
+    partial = path.with_name(path.name + ".incoming")
+    try:
+        for where, get in _sources(digest, entry):
             tried.append(where)
             try:
-                fetch(partial)
+                get(partial)
             except (OSError, UserError, pa.ArrowException):
                 continue
             if sha256(partial) == digest:
@@ -142,6 +147,8 @@ def restore(path: Path, entry: Entry) -> str:
                 partial.replace(path)
                 _copy(path, CACHE / digest)
                 return where
+    finally:
+        partial.unlink(missing_ok=True)
     raise UserError(
         f"{path.name} with SHA-256 {digest[:12]} is not in {', '.join(tried)}: set DATA_STORE to the folder or s3:// address "
         "that has it, or ask whoever committed data.lock"
@@ -170,7 +177,7 @@ def _store() -> tuple[pa.fs.FileSystem, str]:
     try:
         system, folder = pa.fs.FileSystem.from_uri(address)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"DATA_STORE={address} cannot be opened: {_first_line(error)}") from None
+        raise UserError(f"DATA_STORE={address} cannot be opened: {first_line(error)}") from None
     return system, folder.rstrip("/")
 
 
@@ -186,7 +193,3 @@ def _copy(path: Path, target: Path) -> None:
         partial = target.with_name(target.name + ".partial")
         shutil.copyfile(path, partial)
         partial.replace(target)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""Why a prediction is what it is: how much each feature moved the score away from what is base."""
+"""Why a prediction is what it is: how much each feature moved the score away from a base value."""
 
 from __future__ import annotations
 

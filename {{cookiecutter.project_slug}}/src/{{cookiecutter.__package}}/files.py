@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
-from .cli import UserError
+from .cli import UserError, first_line
 
 FORMATS = (".parquet", ".csv")
 DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
@@ -154,11 +154,6 @@ def errors(where: Place) -> Iterator[None]:
             raise UserError(f"{where}: {first_line(error)}") from None
         error.filename = error.filename or str(where)
         raise
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the rest of it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def remove(where: Place) -> None:

@@ -25,6 +25,7 @@ SCALES = {"NONE": "", "LOGISTIC": "log-odds", "SOFTMAX": "log-odds"}
 NOBODY = 1e-6
 Arrays = dict[str, Any]
 Way = dict[int, tuple[Any, Any, bool, float]]
+Nodes = dict[int, tuple[bytes, int, float, bool, int, int]]
 
 
 def explained(package: Package, matrix: NDArray[np.float32], scores: Scores) -> tuple[bytes, dict[str, str]]:
@@ -41,8 +42,8 @@ def explained(package: Package, matrix: NDArray[np.float32], scores: Scores) -> 
         base, contributions = Explainer(
             Package(package.graph, package.card | {"explanation": made[1]}, made[0]), scores
         )(rows)
-        table = scaled(scores(rows), scale)
-        wanted = table.max(axis=1) if problem.TASK == "multiclass" else table[:, 0]
+        # Of several classes the most probable one's score is split; otherwise there is one.
+        wanted = scaled(scores(rows), scale).max(axis=1)
         if np.abs(base + contributions.sum(axis=1) - wanted).max() <= TOLERANCE:
             return made
     rng = np.random.default_rng(0)
@@ -66,15 +67,15 @@ def _leaves(package: Package, matrix: NDArray[np.float32]) -> tuple[Arrays, str]
     """Every leaf with the way to it, and the scale that its weight is on; nothing where the model is no set of trees."""
     if not package.file.endswith(".onnx"):
         return None
-    nodes = [node for node in onnx.load_model_from_string(package.graph).graph.node if node.op_type != "Identity"]
-    if len(nodes) != 1 or not nodes[0].op_type.startswith("TreeEnsemble"):
+    steps = [node for node in onnx.load_model_from_string(package.graph).graph.node if node.op_type != "Identity"]
+    if len(steps) != 1 or not steps[0].op_type.startswith("TreeEnsemble"):
         return None
-    given = {each.name: onnx.helper.get_attribute_value(each) for each in nodes[0].attribute}
+    given = {each.name: onnx.helper.get_attribute_value(each) for each in steps[0].attribute}
     if sum(mode == b"LEAF" for mode in given["nodes_modes"]) > MOST_LEAVES:
         return None
     ways, weights = [], _weights(given)
-    for tree in np.unique(given["nodes_treeids"]).tolist():
-        ways += list(_walk(given, tree, matrix))
+    for tree, nodes in _trees(given).items():
+        ways += [((tree, leaf), way) for leaf, way in _walk(nodes, matrix)]
     depth = max(1, *(len(way) for _, way in ways))
     shape = (len(ways), depth)
     # What a leaf does not ask for passes always, in all of the training rows: it adds nothing.
@@ -112,15 +113,14 @@ def _weights(given: dict[str, Any]) -> dict[tuple[int, int], list[float]]:
     return found
 
 
-def _walk(given: dict[str, Any], tree: int, matrix: NDArray[np.float32]) -> Iterator[tuple[tuple[int, int], Way]]:
+def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]]:
     """Each leaf of a tree, and for each feature on the way to it: low, high, whether a missing value passes, share."""
-    nodes = dict(_nodes(given, tree))
     unfinished: list[tuple[int, Way, NDArray[np.float32]]] = [(0, {}, matrix)]
     while unfinished:
         number, way, rows = unfinished.pop()
         mode, feature, value, missing, below, above = nodes[number]
         if mode == b"LEAF":
-            yield (tree, number), way
+            yield number, way
             continue
         # A test for "at most" is one for "under" the next number that there is.
         limit = np.nextafter(np.float32(value), np.float32(np.inf)) if mode == b"BRANCH_LEQ" else np.float32(value)
@@ -134,11 +134,12 @@ def _walk(given: dict[str, Any], tree: int, matrix: NDArray[np.float32]) -> Iter
         unfinished += [(above, way | {feature: over}, rows[~passes]), (below, way | {feature: under}, rows[passes])]
 
 
-def _nodes(given: dict[str, Any], tree: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The number of each node of a tree, and what it tests, of which feature, and where rows go."""
+def _trees(given: dict[str, Any]) -> dict[int, Nodes]:
+    """Tree -> node -> what it tests, of which feature, whether a missing value passes, and where rows go."""
     tracks = given.get("nodes_missing_value_tracks_true") or [0] * len(given["nodes_treeids"])
-    named = ("modes", "featureids", "values", "truenodeids", "falsenodeids")
-    modes, features, values, below, above = (given[f"nodes_{name}"] for name in named)
-    for at in np.flatnonzero(np.asarray(given["nodes_treeids"]) == tree).tolist():
-        test = modes[at], features[at], values[at], bool(tracks[at]), below[at], above[at]
-        yield given["nodes_nodeids"][at], test
+    named = ("treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids")
+    columns = [given[f"nodes_{name}"] for name in named]
+    found: dict[int, Nodes] = {}
+    for tree, node, mode, feature, value, below, above, missing in zip(*columns, tracks, strict=True):
+        found.setdefault(tree, {})[node] = mode, feature, value, bool(missing), below, above
+    return found

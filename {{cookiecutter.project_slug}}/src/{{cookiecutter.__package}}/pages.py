@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
 
 from markdown_it import MarkdownIt
 
@@ -12,6 +13,15 @@ table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border: 1px solid #ccc; padding: 0.2rem 0.6rem; text-align: left; font-variant-numeric: tabular-nums; }
 code { background: #f3f3f3; padding: 0 0.2rem; }
 """
+
+
+def write(folder: Path, name: str, title: str, markdown: str) -> list[Path]:
+    """Write a report to `folder` as `<name>.md` and as the page `<name>.html`; gives both."""
+    folder.mkdir(exist_ok=True)
+    text, document = folder / f"{name}.md", folder / f"{name}.html"
+    text.write_text(markdown, encoding="utf-8")
+    document.write_text(page(title, markdown), encoding="utf-8")
+    return [text, document]
 
 
 def page(title: str, markdown: str) -> str:

@@ -59,10 +59,9 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         say(gate.require(trained.card, champion, newest, settings.gate))
     with step("register"):
         text = card.markdown(trained.card, report)
-        for name, content in (("model-card.md", text), ("model-card.html", pages.page(trained.card["name"], text))):
-            (folder / "reports" / name).write_text(content, encoding="utf-8")
+        for file in pages.write(folder / "reports", "model-card", trained.card["name"], text):
             with tracking.errors():
-                mlflow.MlflowClient().log_text(trained.run_id, content, name)
+                mlflow.MlflowClient().log_artifact(trained.run_id, str(file))
         version, first = registry.register(trained.model_uri, trained.run_id, text)
         say(
             f"{version.name} version {version.version} is {'champion' if first else 'challenger'} (reports/model-card.html)"

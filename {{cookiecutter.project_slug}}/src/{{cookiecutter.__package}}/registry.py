@@ -189,9 +189,7 @@ def card(number: str = "", folder: Path = ROOT / "docs") -> str:
     if version is None:
         raise UserError("there is no champion yet: run `make pipeline` first")
     text = version.description or ""
-    folder.mkdir(exist_ok=True)
-    (folder / "model-card.md").write_text(text, encoding="utf-8")
-    (folder / "model-card.html").write_text(pages.page(version.name, text), encoding="utf-8")
+    pages.write(folder, "model-card", version.name, text)
     return f"{folder.name}/model-card.md and .html are the card of version {version.version}"
 
 

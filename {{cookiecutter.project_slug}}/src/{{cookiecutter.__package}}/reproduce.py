@@ -65,17 +65,15 @@ def _data(tree: Path, source: str) -> list[str]:
     """The words that name the data of the commit to `make train`, once they are there."""
     if source == data.SAMPLE:
         return []
-    path = Path(source)
-    inside = path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else ""
-    locked = json.loads((tree / datalock.FILE.name).read_text()) if (tree / datalock.FILE.name).exists() else {}
-    entry = locked.get(inside) or next((each for each in locked.values() if each["origin"] == source), None)
-    if entry is None:
+    locked = datalock.entries(tree / datalock.FILE.name)
+    published = [name for name, entry in locked.items() if entry["origin"] == source]
+    name = next((name for name in (datalock.named(Path(source)), *published) if name in locked), "")
+    if not name:
         raise UserError(
             f"its data, {source}, are not in {datalock.FILE.name} of that commit: name data with `make data KEEP=` "
             "before you train on them"
         )
-    name = inside if inside in locked else next(each for each in locked if locked[each] is entry)
-    print(f"{name} comes from {datalock.restore(tree / name, entry)}", flush=True)
+    print(f"{name} comes from {datalock.restore(tree / name, locked[name])}", flush=True)
     return ["--data", source if "://" in source else name]
 
 

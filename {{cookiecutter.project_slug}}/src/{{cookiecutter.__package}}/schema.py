@@ -100,6 +100,21 @@ def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
     return {name: np.array([getattr(record, name) for record in records], dtype) for name, dtype in _COLUMNS}
 
 
+def rows(columns: Columns) -> Iterator[dict[str, Any]]:
+    """Columns as records that a client could send as JSON, without what is missing: the way back from `columns`."""
+    values = [_plain(columns[field.name], field) for field in FIELDS]
+    for row in zip(*values, strict=True):
+        yield {field.name: value for field, value in zip(FIELDS, row, strict=True) if value is not None}
+
+
+def _plain(values: NDArray[Any], field: Field) -> list[Any]:
+    if field.kind is np.datetime64:
+        times = values.astype("datetime64[D]") if field.day else values
+        return [None if np.isnat(value) else str(value) for value in times]
+    known = [None if value is None or value != value else value for value in values.tolist()]
+    return known if field.kind is str else [None if value is None else field.kind(value) for value in known]
+
+
 def reason(error: ValidationError) -> str:
     """Why a record was refused, in one line: its first bad field, what was expected, and how many more are bad."""
     found = error.errors(include_url=False, include_context=False, include_input=False)

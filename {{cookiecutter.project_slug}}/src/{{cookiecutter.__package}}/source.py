@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import package, params
-from .cli import UserError
+from .cli import UserError, first_line
 from .package import ModelError, Package
 from .params import ROOT
 
@@ -73,7 +73,7 @@ def _download(uri: str) -> Package:
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
             found = package.read(folder / "data" / "model")
     except (mlflow.exceptions.MlflowException, UserError, OSError) as error:
-        raise ModelError(f"{uri} cannot be fetched: {str(error).strip().splitlines()[0][:200]}") from None
+        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}") from None
     return replace(found, card={**found.card, "model_version": str(version)}) if version else found
 
 

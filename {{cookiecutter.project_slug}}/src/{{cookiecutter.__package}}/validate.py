@@ -104,11 +104,9 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], indices: dict[str
         lines.append("| " + " | ".join([name, *_profile(values, choices.get(name, set()))]) + " |")
     if indices:
         lines += ["", "| feature | stability index | since the served model's training |", "|---|---|---|"]
-        words = {True: "the same", False: "moved"}
-        lines += [
-            f"| {name} | {index:.3f} | {words[index < 0.1] if index < 0.25 else 'drifted'} |"
-            for name, index in indices.items()
-        ]
+        for name, index in indices.items():
+            word = "the same" if index < 0.1 else "moved" if index < 0.25 else "drifted"
+            lines.append(f"| {name} | {index:.3f} | {word} |")
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +114,7 @@ def _profile(values: NDArray[Any], choices: set[Any]) -> list[str]:
     """Type, share that is missing, least, median and greatest value, how many there are, and those that are no choice."""
     kinds = {"f": "number", "i": "number", "M": "time", "b": "yes or no", "O": "text"}
     missing = schema.missing(values)
-    known = values[~missing] if values.dtype != object else np.array([value for value in values if value is not None])
+    known = values[~missing]
     ordered = np.sort(known)
     ends = [str(ordered[at]) for at in (0, len(ordered) // 2, -1)] if len(ordered) else ["", "", ""]
     strange = sorted({str(value) for value in known.tolist() if value not in choices}) if choices else []
@@ -146,9 +144,7 @@ def require(
     if indices and drift_counts:
         found.append(_drifted(indices, rules))
     text = report(dataset, raw, found, indices)
-    folder.mkdir(exist_ok=True)
-    (folder / "data.md").write_text(text, encoding="utf-8")
-    (folder / "data.html").write_text(pages.page(f"Data report: {dataset.name}", text), encoding="utf-8")
+    pages.write(folder, "data", f"Data report: {dataset.name}", text)
     failed = [f"{check.name} {check.found}, allowed {check.allowed}" for check in found if not check.passed]
     if failed:
         raise UserError(
