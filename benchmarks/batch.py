@@ -1,4 +1,4 @@
-"""Measure the batch door against the model alone, MLflow's own ways to score a file, and itself with ten times the rows."""
+"""Measure a scoring job against the model alone, MLflow's own ways to score a file, and itself with ten times the rows."""
 
 import argparse
 import json
@@ -19,21 +19,22 @@ frame = t.drop_columns('lpep_dropoff_datetime').slice(0, 50_000).to_pandas()
 open(sys.argv[5], 'w').write('{"dataframe_split": ' + frame.to_json(orient='split', index=False, date_format='iso') + '}')
 """
 JOB = """
-import sys, time, resource; from ride_duration import batch, files, params, service
-units = batch.plan(files.find(sys.argv[1]), files.place(sys.argv[2]))
+import sys, time, resource; from ride_duration.serving import job, served_model, storage
+units = job.plan(storage.find(sys.argv[1]), storage.place(sys.argv[2]))
 class Quiet:
     run_id = ''
     def file(self, *_): pass
-job = batch.Job(service.build(), params.Batch(), Quiet())
-t = time.perf_counter(); counts = job.run(units, force=True); t = time.perf_counter() - t
+work = job.Job(served_model.build(), job.Batch(), Quiet())
+t = time.perf_counter(); counts = work.run(units, force=True); t = time.perf_counter() - t
 assert not counts.failed and not counts.rejected, counts
 print(counts.rows / t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 """
 MODEL = """
 import os, sys, time, pyarrow.parquet as p
-from ride_duration import schema, source
-from ride_duration.predictor import Predictor
-predictor = Predictor(source.fetch(), threads=int(sys.argv[2]))
+from ride_duration.data import schema
+from ride_duration.model import bundle, fetch
+from ride_duration.model.predictor import Predictor
+predictor = Predictor(bundle.read(fetch.folder()), threads=int(sys.argv[2]))
 t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
 t = time.perf_counter()
 for start in range(0, len(next(iter(columns.values()))), 65_536):
@@ -42,17 +43,20 @@ print(len(next(iter(columns.values()))) / (time.perf_counter() - t))
 """
 NATIVE = """
 import sys, time, pyarrow.parquet as p
-from ride_duration import data, evaluate, params, problem, schema
-settings = params.load(); older, _ = data.split(data.load(settings.data), settings.data.validation_share)
-estimator = evaluate.fit(problem.features(older.columns), older.target, settings)
+from ride_duration import estimators, problem
+from ride_duration.base import params
+from ride_duration.data import clean, read, schema
+from ride_duration.data.split import split
+settings = params.load(); older, _ = split(clean.clean(*read.rows(settings.data)), settings.data.validation_share)
+estimator = estimators.fit(problem.features(older.columns), older.target, settings)
 t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
 estimator.set_params(n_jobs=int(sys.argv[2])); t = time.perf_counter()
 problem.answer(estimator.predict(problem.features(columns)))
 print(len(columns['trip_distance']) / (time.perf_counter() - t))
 """
 PANDAS = """
-import sys, time, mlflow, pandas as pd; from ride_duration import tracking
-tracking.connect(); model = mlflow.pyfunc.load_model('models:/ride-duration@champion')
+import sys, time, mlflow, pandas as pd; from ride_duration.tracking import store
+store.connect(); model = mlflow.pyfunc.load_model('models:/ride-duration@champion')
 t = time.perf_counter(); frame = pd.read_parquet(sys.argv[1])
 names = list(model.metadata.get_input_schema().input_names())
 answers = model.predict(frame[names]); frame.join(answers).to_parquet(sys.argv[2])

@@ -48,10 +48,13 @@ def predict(record: Record):
 """
 PREPARE = """
 import json, joblib, pathlib, sys
-from ride_duration import data, evaluate, params, problem
+from ride_duration import estimators, problem
+from ride_duration.base import params
+from ride_duration.data import clean, read
+from ride_duration.data.split import split
 settings = params.load()
-older, _ = data.split(data.load(settings.data), settings.data.validation_share)
-estimator = evaluate.fit(problem.features(older.columns), older.target, settings)
+older, _ = split(clean.clean(*read.rows(settings.data)), settings.data.validation_share)
+estimator = estimators.fit(problem.features(older.columns), older.target, settings)
 estimator.set_params(n_jobs=1)
 joblib.dump(estimator, sys.argv[1])
 """
@@ -123,7 +126,7 @@ def installed(names):
 
 def prepare(folder):
     """Train and register the model, and put the peers' programs and models into `folder`."""
-    pipeline = ["make", "-s", "pipeline", f"PIPENV={ROOT}/.pipenv/bin/pipenv"]
+    pipeline = ["make", "-s", "pipeline", f'PIPENV="{ROOT}/.pipenv/bin/pipenv"']
     subprocess.run(pipeline, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
     estimator = str(folder / "model.joblib")
     (folder / "bare.py").write_text(BARE)

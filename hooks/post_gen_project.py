@@ -11,15 +11,17 @@ ANSWERS = {
     "ci": "{{ cookiecutter.ci }}",
 }
 RIDES, CHURN = {"problem": "ride-duration"}, {"problem": "churn"}
-WEB, BATCH, STREAMING = ({"deployment": door} for door in ("web", "batch", "streaming"))
-REMOTE, GITHUB = {"tracking": "remote"}, {"ci": "github"}
-SOFTWARE, TRAINING = {"level": 1}, {"level": 2}
+WEB, BATCH, STREAMING = ({"deployment": answer} for answer in ("web", "batch", "streaming"))
+LOCAL, REMOTE, GITHUB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}
+DEVOPS, TRAINING, BY_HAND = {"from": 1}, {"from": 2}, {"to": 1}
 PACKAGE = "src/{{ cookiecutter.__package }}/"
 OF_A_PROBLEM = f"{PACKAGE}problem tests/code/test_problem tests/data/test_sample tests/model/test_behaviour"
+OF_A_LEVEL = f"{PACKAGE}serving/served_model {PACKAGE}training/recipe"
+VARIANTS = ("ride_duration", "churn", "local", "remote", "level0", "level2")
 
 
 def each(start, names, end, *conditions):
-    """A row of the table for each of several names: all conditions must hold; "level" is the least that has it."""
+    """A row of the table for each of several names: all conditions must hold; "from" and "to" are levels."""
     needed = {answer: value for condition in conditions for answer, value in condition.items()}
     return {f"{start}{name}{end}": needed for name in names.split()}
 
@@ -27,30 +29,51 @@ def each(start, names, end, *conditions):
 KEEP = {
     **each("", OF_A_PROBLEM, ".ride_duration.py", RIDES),
     **each("", OF_A_PROBLEM, ".churn.py", CHURN),
-    **each(PACKAGE, "web.py openapi.py templates static", "", WEB),
-    **each(PACKAGE, "about batch files joblog progress rows scoring spark", ".py", BATCH),
-    **each(PACKAGE, "health kafka stream", ".py", STREAMING),
-    **each(PACKAGE, "check guard server teams webhook", ".py", REMOTE),
-    **each(PACKAGE, "card gate moves pages pipeline registry reproduce validate", ".py", TRAINING),
-    **each("", ".env.example examples/webhook.py tests/code/test_server.py tracking", "", REMOTE),
+    **each("", OF_A_LEVEL, ".level0.py", BY_HAND),
+    **each("", OF_A_LEVEL, ".level2.py", TRAINING),
+    **each(f"{PACKAGE}tracking/", "store training_run", ".local.py", LOCAL),
+    **each(f"{PACKAGE}tracking/", "store training_run", ".remote.py", REMOTE),
+    **each(f"{PACKAGE}tracking/", "copy_runs outbox server_errors", ".py", REMOTE),
+    **each(f"{PACKAGE}tools/", "migrate", ".py", REMOTE),
+    **each(PACKAGE, "tracking_server", "", REMOTE),
+    **each(f"{PACKAGE}serving/", "app.py templates static", "", WEB),
+    **each(f"{PACKAGE}serving/", "batch job job_run progress scorer spark storage tables", ".py", BATCH),
+    **each(f"{PACKAGE}serving/", "broker health worker", ".py", STREAMING),
+    **each(f"{PACKAGE}base/", "reports", ".py", TRAINING),
+    **each(f"{PACKAGE}data/", "data_lock download drift", ".py", TRAINING),
+    **each(f"{PACKAGE}model/", "explain fetch", ".py", TRAINING),
+    **each(f"{PACKAGE}training/", "evaluate explanations plots tune", ".py", TRAINING),
+    **each(f"{PACKAGE}tools/", "copy_model", ".py", DEVOPS),
+    **each(f"{PACKAGE}tools/", "get_data registry reproduce", ".py", TRAINING),
+    **each(PACKAGE, "pipeline registry", "", TRAINING),
+    **each("", ".env.example deploy/tracking-server examples/webhook.py tests/code/test_outbox.py tests/code/test_server.py", "", REMOTE),
     **each("", "gunicorn.conf.py examples/predict.py tests/code/test_web.py", "", WEB),
     **each("examples/", "marketing", ".py", CHURN, WEB),
     **each("examples/", "broker produce watch", ".py", STREAMING),
-    **each("", ".devcontainer .dockerignore .pre-commit-config.yaml Dockerfile compose.yaml tests", "", SOFTWARE),
+    **each("", ".devcontainer .dockerignore .pre-commit-config.yaml Dockerfile compose.yaml tests", "", DEVOPS),
     **each("tests/code/test_", "batch", ".py", BATCH),
     **each("tests/code/test_", "stream", ".py", STREAMING),
-    **each("tests/", "code/test_gate code/test_registry data/test_validation", ".py", TRAINING),
-    **each(".github/", "dependabot workflows/ci", ".yml", GITHUB, SOFTWARE),
+    **each("tests/code/test_", "data_lock download evaluate explain fetch gate registry tune", ".py", TRAINING),
+    **each("tests/code/test_explain_", "web", ".py", WEB, TRAINING),
+    **each("tests/code/test_explain_", "batch", ".py", BATCH, TRAINING),
+    **each("tests/", "data/test_validation", ".py", TRAINING),
+    **each(".github/", "dependabot workflows/ci", ".yml", GITHUB, DEVOPS),
     **each(".github/workflows/", "train", ".yml", GITHUB, TRAINING),
     **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, TRAINING),
 }
 
+
+def holds(answer, value):
+    """Whether an answer is the one that a condition of the table names."""
+    return {"from": lambda: value <= LEVEL, "to": lambda: value >= LEVEL}.get(answer, lambda: ANSWERS[answer] == value)()
+
+
 for path, conditions in KEEP.items():
-    kept = all(value <= LEVEL if answer == "level" else ANSWERS[answer] == value for answer, value in conditions.items())
+    kept = all(holds(answer, value) for answer, value in conditions.items())
     if os.path.exists(path) and not kept:
         shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
         while (path := os.path.dirname(path)) and not os.listdir(path):
             os.rmdir(path)
-    elif os.path.exists(path) and path.endswith((".ride_duration.py", ".churn.py")):
-        # A file whose name says for which problem it is gets the name that the project knows it by.
+    elif os.path.exists(path) and path.count(".") == 2 and path.split(".")[1] in VARIANTS:
+        # A file whose name says for which answer it is gets the name that the project knows it by.
         os.rename(path, f"{path.split('.')[0]}.py")

@@ -43,7 +43,7 @@ def main():
     build.mkdir(exist_ok=True)
     bake = (sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-f", "-o", str(build), str(ROOT))
     step("cookiecutter . --output-dir build", *bake)
-    step("make setup", "make", "--no-print-directory", "setup", f"PIPENV={given.pipenv}", cwd=project)
+    step("make setup", "make", "--no-print-directory", "setup", f'PIPENV="{given.pipenv}"', cwd=project)
     for target in ("train", "pipeline"):
         step(f"make {target}", "make", "--no-print-directory", target, cwd=project)
     print("\n$ make serve", flush=True)

@@ -14,8 +14,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "templates" / "locks"
-DOORS = ("web", "batch", "streaming")
-CATEGORIES = {name: name for name in (*DOORS, "train", "tracking", "notebook", "broker", "spark")} | {
+DEPLOYMENTS = ("web", "batch", "streaming")
+CATEGORIES = {name: name for name in (*DEPLOYMENTS, "basic", "train", "tracking", "notebook", "broker", "spark")} | {
     "dev-packages": "develop"
 }
 
@@ -84,13 +84,13 @@ def renew_hashes():
     from cookiecutter.main import cookiecutter
 
     hashes = {}
-    for door, tracking, level in itertools.product(DOORS, ("local", "remote"), ("0", "1")):
+    for deployment, tracking, level in itertools.product(DEPLOYMENTS, ("local", "remote"), ("0", "1", "2")):
         with tempfile.TemporaryDirectory() as scratch:
-            answers = {"deployment": door, "tracking": tracking, "maturity_level": level}
+            answers = {"deployment": deployment, "tracking": tracking, "maturity_level": level}
             baked = cookiecutter(
                 str(ROOT), no_input=True, extra_context=answers, output_dir=scratch, default_config=True
             )
-            hashes[f"{door}-{tracking}-{level}"] = pipfile_hash(pathlib.Path(baked))
+            hashes[f"{deployment}-{tracking}-{level}"] = pipfile_hash(pathlib.Path(baked))
     path = ROOT / "cookiecutter.json"
     questions = path.read_text(encoding="utf-8").splitlines()
     table = "  " + json.dumps({"_lock_hash": hashes})[1:-1] + ","

@@ -66,7 +66,7 @@ class Project:
 
     def make_command(self, *words):
         """What a person types, and which pipenv it uses."""
-        return ("make", "--no-print-directory", *words, f"PIPENV={ROOT}/.pipenv/bin/pipenv")
+        return ("make", "--no-print-directory", *words, f'PIPENV="{ROOT}/.pipenv/bin/pipenv"')
 
     @contextlib.contextmanager
     def running(self, *words, until, **environment):
@@ -110,7 +110,7 @@ def bake(cookies):
     return baked
 
 
-DOORS = CHOICES["deployment"]
+DEPLOYMENTS = CHOICES["deployment"]
 
 
 def ident(answers):

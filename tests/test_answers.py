@@ -89,7 +89,7 @@ def test_an_awkward_author_survives_into_every_file_that_names_her(bake):
     project = bake(**NAMED)
     pyproject = tomllib.loads(project.text("pyproject.toml"))
     assert pyproject["project"]["authors"] == [{"name": AUTHOR}]
-    assert pyproject["tool"]["mlops-template"]["team"] == AUTHOR
+    assert pyproject["tool"]["mlops-template"]["names"]["team"] == AUTHOR
     assert pyproject["project"]["description"] == NAMED["description"]
     assert json.loads(project.text(".cruft.json"))["context"]["cookiecutter"]["author"] == AUTHOR
 

@@ -13,7 +13,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import CHOICES, COMBINATIONS, DOORS, NAMED, ROOT, Project, ident
+from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, NAMED, ROOT, Project, ident
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
@@ -42,7 +42,7 @@ def hook_table():
 def in_a_bake(path):
     """The name that a file of the template has in a bake that keeps it."""
     path = path.replace("src/{{cookiecutter.__package}}", "src/night_bus")
-    return re.sub(r"\.(ride_duration|churn)\.py$", ".py", path)
+    return re.sub(r"\.(ride_duration|churn|local|remote|level\d)\.py$", ".py", path)
 
 
 def test_every_path_of_the_table_is_in_the_template():
@@ -61,17 +61,118 @@ def test_every_optional_path_is_in_the_table(bake):
         assert listed or in_a_bake(path) in always, f"{path} is optional but not in the table"
 
 
+COMPOSED = ("serving/served_model.py", "training/recipe.py")
+"""The files of src/ that put a level together: no other differs between levels."""
+
+
 @pytest.mark.parametrize("tracking", CHOICES["tracking"])
-@pytest.mark.parametrize("door", DOORS)
-def test_each_level_has_the_files_of_the_one_below(bake, capsys, door, tracking):
-    projects = [bake(**NAMED, deployment=door, tracking=tracking, maturity_level=level) for level in LEVELS]
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_each_level_has_the_files_of_the_one_below(bake, capsys, deployment, tracking):
+    projects = [bake(**NAMED, deployment=deployment, tracking=tracking, maturity_level=level) for level in LEVELS]
     for lower, higher in itertools.pairwise(projects):
         assert set(lower.files()) <= set(higher.files())
         for name in sorted(set(lower.files()) - {"Pipfile.lock", ".cruft.json"}):
             a, b = lower.text(name).splitlines(), higher.text(name).splitlines()
+            if name.startswith("src/") and not name.endswith(COMPOSED):
+                assert a == b, f"{name} differs between levels: only {COMPOSED} may"
             for line in difflib.unified_diff(a, b, f"{name} (lower)", f"{name} (higher)", lineterm="", n=0):
                 print(line)
     assert "Pipfile" in capsys.readouterr().out
+
+
+BUDGETS = {"0": (24, 2_200), "1": (24, 2_200), "2": (38, 4_000)}
+"""Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
+
+
+@pytest.mark.parametrize("problem", CHOICES["problem"])
+def test_each_level_keeps_its_budget_and_the_guide_shows_the_table(bake, problem):
+    rows = []
+    for level in LEVELS:
+        project = bake(**NAMED, problem=problem, maturity_level=level)
+        modules = [name for name in project.files() if name.startswith("src/") and name.endswith(".py")]
+        modules = [name for name in modules if "/tools/" not in name and project.text(name)]
+        lines = sum(project.text(name).count("\n") for name in modules)
+        commands = project.make().stdout.count("\n  ")
+        rows.append(f"| {level} | {len(project.files())} | {len(modules)} | {lines:,} | {commands} |")
+        own = project.text("src/night_bus/problem.py").count("\n")
+        most = BUDGETS[level][1] + own - bake(**NAMED).text("src/night_bus/problem.py").count("\n")
+        assert len(modules) <= BUDGETS[level][0]
+        assert lines <= most, f"level {level}: {lines} lines"
+    print("\n".join(rows))
+    if problem == "ride-duration":
+        assert "\n".join(rows) in (ROOT / "docs" / "maturity-level.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
+    project = baked(**answers)
+    folders = {}
+    for name in project.files():
+        if re.fullmatch(r"src/night_bus/\w+/\w+\.py", name):
+            folders.setdefault(name.split("/")[2], []).append(name)
+    for folder, names in folders.items():
+        assert f"src/night_bus/{folder}/__init__.py" in names
+        assert project.text(f"src/night_bus/{folder}/__init__.py") == ""
+        fewest = 2 if folder in ("serving", "tracking") else 3
+        assert fewest <= len(names) - 1 <= 9, f"{folder} has {names}"
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
+    project = baked(**answers)
+    commands = tomllib.loads(project.text("pyproject.toml"))["tool"]["mlops-template"]["commands"]
+    for module in commands.values():
+        text = project.text(f"src/night_bus/{module.replace('.', '/')}.py")
+        assert "\ndef main(" in text
+    asked = set(re.findall(r"-m \$\(PROJECT\) (\w+)", project.text("Makefile")))
+    assert asked <= set(commands)
+    # An image is built from level 1 on; what it runs is asked of it elsewhere.
+    assert set(commands) - asked <= {"source"}
+
+
+def test_every_table_of_params_toml_is_known_and_read(baked):
+    """`params.TABLES` names what any project may have, so that a table in a wrong spelling is an error."""
+    tables = set()
+    for answers in COMBINATIONS:
+        project = baked(**answers)
+        given = set(tomllib.loads(project.text("params.toml")))
+        sources = "".join(project.text(name) for name in project.files() if name.startswith("src/"))
+        read = set(re.findall(r'^    table = "(\w+)"$', sources, flags=re.M)) | {"data", "model", "decision", "export"}
+        assert given <= read, f"{given - read} is in params.toml and read by nothing"
+        tables |= read
+    known = re.search(r"^TABLES = \((.*?)\)", project.text("src/night_bus/base/params.py"), flags=re.M | re.S)[1]
+    assert set(re.findall(r'"(\w+)"', known)) == tables
+
+
+CALLED_ELSEWHERE = {
+    "choices", "codes", "hashed", "whole",  # what problem.py may use
+    "_load_pyfunc", "app", "authorize", "do_GET", "do_POST", "log_message",  # called by MLflow, gunicorn and servers
+    "ping", "livez", "readyz", "version", "specification", "docs", "page", "predict",  # routes
+}  # fmt: skip
+"""Names that are called in a way that vulture does not see."""
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+def test_nothing_is_there_that_nobody_calls(baked, answers):
+    project = baked(**answers)
+    looked_at = [name for name in ("src", "examples") if (project.path / name).exists()]
+    command = [sys.executable, "-m", "vulture", *looked_at, "--min-confidence", "60"]
+    done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
+    assert not done.stderr
+    unused = re.findall(r"unused (?:function|method|class|import|property) '(\w+)'", done.stdout)
+    assert set(unused) <= CALLED_ELSEWHERE, done.stdout
+
+
+@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["maturity_level"] == "0"], ids=ident)
+def test_folders_import_one_way_at_level_0_too(baked, answers, tmp_path):
+    """From level 1 on `make lint` looks after it; level 0 has the same source and no linter."""
+    project = baked(**answers)
+    higher = baked(**{**answers, "maturity_level": "1"})
+    contract = higher.text("pyproject.toml").partition("[tool.importlinter]")[2]
+    (tmp_path / "pyproject.toml").write_text(f"[tool.importlinter]{contract}", encoding="utf-8")
+    code = "from importlinter.cli import lint_imports_command as lint; lint()"
+    done = project.run("python", "-c", code, "--config", str(tmp_path / "pyproject.toml"), "--no-cache")
+    assert "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 
 
 def test_generated_python_has_no_jinja_but_the_package_s_name_in_imports():
@@ -87,7 +188,7 @@ PROBLEMS = re.compile(
 )
 
 
-def test_the_frame_says_nothing_of_the_problems():
+def test_only_the_problem_s_own_files_speak_of_it():
     """What is about rides or customers stands in `problem.py`, its tests and its examples, so that a third needs no more."""
     own = ("problem.", "test_problem.", "test_sample.", "test_behaviour.", "marketing.py")
     for folder, pattern in (
@@ -173,7 +274,7 @@ class TestEveryCombination:
         tools = ["ruff check .", "ruff format --check .", "mypy"]
         if answers["maturity_level"] == "0":
             higher = baked(**{**answers, "maturity_level": "1"})
-            source = [name for name in higher.files() if name.startswith("src/")]
+            source = [name for name in project.files() if name.startswith("src/")]
             assert all(project.text(name) == higher.text(name) for name in source)
             # The same source needs no second look for its types, and level 0 has no settings for ruff.
             return
@@ -182,6 +283,10 @@ class TestEveryCombination:
         for tool in tools:
             done = project.run("python", "-m", *tool.split(), MYPY_CACHE_DIR=cache)
             assert done.returncode == 0, done.stdout + done.stderr
+        done = project.run(
+            "python", "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"
+        )
+        assert "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 
     def test_the_files_of_other_tools_are_clean(self, baked, answers):
         project = baked(**answers)
@@ -204,7 +309,7 @@ class TestEveryCombination:
 SCHEMAS = {
     r"\.github/workflows/.*": ["--builtin-schema", "vendor.github-workflows"],
     r"\.github/dependabot\.yml": ["--builtin-schema", "vendor.dependabot"],
-    r"(tracking/)?compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
+    r"(deploy/tracking-server/)?compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
     r"\.devcontainer/devcontainer\.json": ["--schemafile", str(ROOT / "tests" / "devcontainer.schema.json")],
 }
 
@@ -212,7 +317,9 @@ SCHEMAS = {
 def test_the_scripts_of_the_server_are_shell(bake):
     project = bake(**NAMED, tracking="remote")
     for script in ("start.sh", "backup.sh", "restore.sh"):
-        done = subprocess.run(["sh", "-n", script], cwd=project.path / "tracking", capture_output=True, text=True)
+        done = subprocess.run(
+            ["sh", "-n", script], cwd=project.path / "deploy" / "tracking-server", capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
 
 

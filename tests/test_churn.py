@@ -31,9 +31,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from night_bus import data, params
+from night_bus.base import params
+from night_bus.data import clean, read
+from night_bus.data.split import split
 settings = params.load()
-parts = data.split(data.load(settings.data, sys.argv[1]), settings.data.validation_share, settings.data.seed)
+parts = split(clean.clean(*read.rows(settings.data, sys.argv[1])), settings.data.validation_share, settings.data.seed)
 (train, y), (test, z) = ((pd.DataFrame(dict(part.columns)), part.target) for part in parts)
 numbers = ['tenure', 'monthlycharges', 'totalcharges']
 def whole(estimator):

@@ -26,7 +26,7 @@ def tools(tmp_path_factory):
 def fingerprint(project):
     """The data fingerprint of the last run."""
     code = (
-        "from night_bus import tracking; import mlflow; tracking.connect()\n"
+        "from night_bus.tracking import store; import mlflow; store.connect()\n"
         "print(mlflow.search_runs(search_all_experiments=True)['tags.data_fingerprint'][0])"
     )
     return project.run(".venv/bin/python", "-c", code).stdout.strip()

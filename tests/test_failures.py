@@ -52,7 +52,7 @@ def test_training_in_a_read_only_folder_says_so(project):
     assert "read-only" in only_line(project.run(*ISOLATED, script, str(project.path)))
 
 
-@pytest.mark.parametrize("after", ["", "rows to train on", "packaged as"])
+@pytest.mark.parametrize("after", ["", "rows to train on", "kept as"])
 def test_ctrl_c_while_training_is_one_line_and_leaves_no_model(project, after):
     """While modules are imported, while the estimator is fitted, and while the run is logged."""
     environment = {**os.environ, "PYTHONPATH": str(project.path / "src"), "PYTHONUNBUFFERED": "1"}

@@ -89,7 +89,7 @@ def built(project, base, dockerfile="Dockerfile"):
 def image(project, base):
     """Build the project's image with a trained model in it; gives the root of a container's file system."""
     assert project.make("train").returncode == 0
-    assert project.run(".venv/bin/python", "-m", "ride_duration", "source", "build/model").returncode == 0
+    assert project.run(".venv/bin/python", "-m", "ride_duration", "source", ".cache/models/image").returncode == 0
     with built(project, base) as (about, root):
         assert about["User"] == "10001"
         assert "Healthcheck" in about
@@ -194,7 +194,7 @@ def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_
         "WORKERS": "1",
     }
     program = "python -c 'import psycopg, boto3' && exec sh start.sh"
-    with built(project, base, "tracking/Dockerfile") as (_, root):
+    with built(project, base, "deploy/tracking-server/Dockerfile") as (_, root):
         command = inside(root, data, program=program, user=10002, **variables)
         with started(command, "http://127.0.0.1:5000/health", user=10002):
             with pytest.raises(urllib.error.HTTPError) as refused:

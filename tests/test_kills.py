@@ -117,7 +117,7 @@ def test_five_kills_of_workers_and_a_restart_of_the_broker_lose_no_event(bake, s
                 running.enter_context(broker(project, port))
         assert produce.wait(600) == 0
         code = (
-            "import json, sys, time; from confluent_kafka import *; from night_bus import kafka\n"
+            "import json, sys, time; from confluent_kafka import *; from night_bus.serving import broker as kafka\n"
             "c = Consumer(kafka.settings(**{'group.id': 'x'})); names = ('predictions', 'dead-letters')\n"
             "there = c.list_topics(timeout=10).topics\n"
             "c.assign([TopicPartition(n, i, OFFSET_BEGINNING) for n in names for i in there[n].partitions])\n"

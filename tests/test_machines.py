@@ -58,8 +58,9 @@ def test_real_trips_over_http_give_the_logged_metric(bake):
     logged = json.loads(project.text("model/model.json"))["metrics"]["rmse"]
     assert logged <= 4.8
     code = (
-        "import json, sys; from night_bus import data, params; p = params.load();"
-        f"_, v = data.split(data.load(p.data, {TRIPS!r}), p.data.validation_share);"
+        "import json, sys; from night_bus.base import params; from night_bus.data import clean, read; from night_bus.data.split import split;"
+        "p = params.load();"
+        f"_, v = split(clean.clean(*read.rows(p.data, {TRIPS!r})), p.data.validation_share);"
         "rows = [dict(zip(v.columns, row)) for row in zip(*(c.astype(str).tolist() if c.dtype.kind == 'M' else c.tolist()"
         " for c in v.columns.values()))]; json.dump([rows, v.target.tolist()], sys.stdout)"
     )

@@ -1,4 +1,4 @@
-"""A third problem is one file: replace `problem.py`, and every door and every test of the frame works unedited."""
+"""A third problem is one file: replace `problem.py`, and every deployment and every other test works unedited."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ from conftest import NAMED, service, worker
 from test_projects import post
 
 FILES = pathlib.Path(__file__).parent / "problems"
-QUICK = tuple(f"tests/code/test_{name}.py" for name in ("web", "evaluate", "own_problem", "gate"))
+QUICK = tuple(f"tests/code/test_{name}.py" for name in ("web", "evaluate", "metrics", "own_problem", "gate"))
 OWN = ("tests/code/test_problem.py", "tests/data/test_sample.py", "tests/model/test_behaviour.py")
 """What is about the problem that came with the project goes with it."""
 

@@ -142,16 +142,19 @@ def test_the_served_predictions_have_the_logged_metric(bake):
     project = bake(**NAMED, maturity_level="1").borrow_environment()
     assert project.make("train").returncode == 0
     code = (
-        "import json, sys; from night_bus import data, params; p = params.load();"
-        "_, v = data.split(data.load(p.data), p.data.validation_share); v = v.take(slice(400));"
+        "import json, sys; from night_bus.base import params; from night_bus.data import clean, read; from night_bus.data.split import split;"
+        "p = params.load();"
+        "_, v = split(clean.clean(*read.rows(p.data)), p.data.validation_share); v = v.take(slice(400));"
         "rows = [dict(zip(v.columns, row)) for row in zip(*(c.astype(str).tolist() if c.dtype.kind == 'M' else c.tolist()"
         " for c in v.columns.values()))]; json.dump([rows, v.target.tolist()], sys.stdout)"
     )
     rows, actual = json.loads(project.run(".venv/bin/python", "-c", code).stdout)
     expected = (
-        "import sys; from night_bus import data, evaluate, metrics, params, predictor, source; p = params.load();"
-        "_, v = data.split(data.load(p.data), p.data.validation_share); v = v.take(slice(400));"
-        "print(metrics.metrics(v.target, evaluate.measured(predictor.Predictor(source.fetch()), v.columns))['rmse'])"
+        "from night_bus import metrics; from night_bus.base import params; from night_bus.data import clean, read;"
+        "from night_bus.data.split import split; from night_bus.model import bundle, load; from night_bus.model.predictor import Predictor;"
+        "p = params.load();"
+        "_, v = split(clean.clean(*read.rows(p.data)), p.data.validation_share); v = v.take(slice(400));"
+        "print(metrics.metrics(v.target, Predictor(bundle.read(load.folder())).measured(v.columns))['rmse'])"
     )
     logged = float(project.run(".venv/bin/python", "-c", expected).stdout)
     with service(project) as port:
@@ -183,7 +186,8 @@ def test_the_served_predictions_have_the_logged_metric(bake):
 )
 def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, said):
     doors = {"score": "batch", "about": "batch", "stream": "streaming", "produce": "streaming", "watch": "streaming"}
-    project = bake(**NAMED, deployment=doors.get(words[0], "web"), maturity_level="1").borrow_environment()
+    level = "2" if words[0] == "data" else "1"
+    project = bake(**NAMED, deployment=doors.get(words[0], "web"), maturity_level=level).borrow_environment()
     before = project.files()
     done = project.make(*words, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert done.returncode != 0
@@ -204,15 +208,15 @@ def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, sai
 )
 def test_make_alone_lists_every_target(bake, door, own):
     project = bake(**NAMED, deployment=door)
-    listed = {line.split()[0]: line for line in project.make().stdout.splitlines()}
+    lines = [line for line in project.make().stdout.splitlines() if line.startswith("  ")]
+    listed = {line.split()[0]: line for line in lines}
     always = {
         "setup",
         "data",
         "train",
         "pipeline",
         "ui",
-        "resend",
-        "migrate-tracking",
+        "add",
         "test",
         "lint",
         "notebook",
@@ -233,8 +237,8 @@ def test_the_notebook_of_level_0_runs(bake):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("door", "module"), [("web", "web"), ("batch", "scoring"), ("streaming", "stream")])
+@pytest.mark.parametrize(("door", "module"), [("web", "app"), ("batch", "scorer"), ("streaming", "worker")])
 def test_the_way_of_a_prediction_imports_no_training_library(bake, door, module):
     project = bake(**NAMED, deployment=door).borrow_environment()
-    code = f"import sys, night_bus.{module}; print([m for m in ('mlflow', 'pandas', 'sklearn', 'xgboost') if m in sys.modules])"
+    code = f"import sys, night_bus.serving.{module}; print([m for m in ('mlflow', 'pandas', 'sklearn', 'xgboost') if m in sys.modules])"
     assert project.run(".venv/bin/python", "-c", code).stdout.strip() == "[]"

@@ -49,7 +49,7 @@ class Team:
 @contextlib.contextmanager
 def team_server(project, passwords=None, **environment):
     """A server with a viewer, a member and a maintainer of rides, and a member of shops; they are there already if known."""
-    if not (project.path / "tracking" / ".env").exists():
+    if not (project.path / "deploy" / "tracking-server" / ".env").exists():
         assert project.make("tracking-secrets").returncode == 0
     with tracking_server(project, **environment) as address:
         team = Team(project, address, passwords or {})
@@ -83,8 +83,8 @@ def ask(project, code, *words, **environment):
 
 
 COUNTS = """
-import json; from night_bus import tracking; client = tracking.connect()
-found = client.get_experiment_by_name(tracking.experiment_name())
+import json; from night_bus.tracking import conventions, store; client = store.connect()
+found = client.get_experiment_by_name(conventions.experiment_name())
 runs = client.search_runs([found.experiment_id], max_results=5000) if found else []
 models = client.search_logged_models([found.experiment_id], max_results=5000) if found else []
 print(json.dumps([[r.info.run_id, r.info.status, len(r.data.metrics)] for r in runs] + [len(models)]))
@@ -182,14 +182,19 @@ def test_a_store_of_artifacts_that_hangs_costs_no_run(project, stores, s3):
 
 LOAD = """
 import json, sys, time, pathlib, contextlib, io, mlflow
-from night_bus import data, outbox, params, runs, tracking
+from night_bus.base import params
+from night_bus.base.errors import UserError
+from night_bus.data import clean, read
+from night_bus.data.split import split
+from night_bus.tracking import conventions, outbox, training_run
 number, count = int(sys.argv[1]), int(sys.argv[2])
 outbox.FOLDER = pathlib.Path(sys.argv[3]) / str(number); outbox.FOLDER.mkdir(parents=True)
-settings = params.load(); parts = data.split(data.load(settings.data.model_copy(update={'sample_rows': 200})), 0.2)
+settings = params.load(); parts = split(clean.clean(*read.rows(settings.data.model_copy(update={'sample_rows': 200}))), 0.2)
 seconds = []
 for i in range(count):
     started = time.perf_counter()
-    with runs.run(*parts, settings) as run:
+    with training_run.run(conventions.tags(*parts)) as run:
+        conventions.log_inputs(*parts, settings)
         mlflow.set_tag('load', f'{number}-{i}')
         mlflow.log_metrics({f'm{k}': k + i / 100 for k in range(20)})
         model = mlflow.initialize_logged_model('model')
@@ -204,13 +209,13 @@ for _ in range(30):
     if not outbox.waiting(): break
     try:
         with contextlib.redirect_stdout(io.StringIO()): outbox.main()
-    except tracking.UserError: pass
+    except UserError: pass
     time.sleep(2)
 print(json.dumps([seconds, len(outbox.waiting())]))
 """
 LOADED = """
-import json; from night_bus import tracking; client = tracking.connect()
-found = client.get_experiment_by_name(tracking.experiment_name()); runs, token = [], None
+import json; from night_bus.tracking import conventions, store; client = store.connect()
+found = client.get_experiment_by_name(conventions.experiment_name()); runs, token = [], None
 while True:
     page = client.search_runs([found.experiment_id], "tags.load LIKE '%-%'", max_results=1000, page_token=token)
     runs += page; token = page.token
@@ -333,11 +338,11 @@ def test_a_connection_that_breaks_while_a_run_is_delivered_costs_no_run_and_doub
 
 def test_of_two_who_promote_at_the_same_moment_one_wins_and_the_other_is_told(project, tmp_path):
     code = (
-        "import sys, time, pathlib; from night_bus import cli, registry, tracking; tracking.connect(); registry.champion()\n"
+        "import sys, time, pathlib; from night_bus.base import errors; from night_bus.registry import versions; versions.champion()\n"
         "pathlib.Path(sys.argv[2] + '.ready').touch()\n"
         "while not pathlib.Path(sys.argv[3]).exists(): time.sleep(0.001)\n"
-        "def main(): print(registry.promote(sys.argv[1], 'a race'))\n"
-        "cli.run(main)"
+        "def main(): print(versions.promote(sys.argv[1], 'a race'))\n"
+        "errors.run(main)"
     )
     with team_server(project) as team:
         for _ in range(3):
@@ -415,11 +420,11 @@ def forgeries(rng, run_id, experiment_id, model):
 
 
 SNAPSHOT = """
-import json; from night_bus import teams, tracking; client, auth = teams.connect()
+import json; from night_bus.tracking_server import users; client, auth = users.connect()
 import os; os.environ['MLFLOW_WORKSPACE'] = 'rides'
 runs = client.search_runs([e.experiment_id for e in client.search_experiments()], run_view_type=3)
 models = client.search_registered_models()
-print(json.dumps([sorted(map(str, [r.to_dictionary() for r in runs])), sorted(str([m.name, m.aliases, m.tags]) for m in models), sorted(teams.people(auth).items())]))
+print(json.dumps([sorted(map(str, [r.to_dictionary() for r in runs])), sorted(str([m.name, m.aliases, m.tags]) for m in models), sorted(users.people(auth).items())]))
 """
 
 
@@ -430,12 +435,12 @@ def test_two_thousand_forged_requests_read_and_write_nothing(project):
         (run_id, _, _), _ = ask(project, COUNTS, **team.variables("mo"))
         experiment = ask(
             project,
-            "import json; from night_bus import tracking; tracking.connect(); print(json.dumps(tracking.experiment()))",
+            "import json; from night_bus.tracking import conventions, store; store.connect(); print(json.dumps(conventions.experiment()))",
             **team.variables("mo"),
         )
         files = sorted(
             path.relative_to(project.path).as_posix()
-            for path in (project.path / "tracking" / "data" / "artifacts").rglob("*")
+            for path in (project.path / "deploy" / "tracking-server" / "data" / "artifacts").rglob("*")
         )
         before = ask(project, SNAPSHOT)
         host, port = team.address.removeprefix("http://").split(":")
@@ -464,7 +469,7 @@ def test_two_thousand_forged_requests_read_and_write_nothing(project):
         assert ask(project, SNAPSHOT) == before
         assert files == sorted(
             path.relative_to(project.path).as_posix()
-            for path in (project.path / "tracking" / "data" / "artifacts").rglob("*")
+            for path in (project.path / "deploy" / "tracking-server" / "data" / "artifacts").rglob("*")
         )
     print(seen)
     assert sum(seen.values()) > FORGED * 0.9

@@ -69,16 +69,19 @@ def test_mlflow_s_own_spark_udf_of_the_registered_model_gives_the_same_answers(p
     code = """
 import mlflow, pandas as pd, numpy as np
 from pyspark.sql import SparkSession
-from night_bus import problem, tracking, source, schema
-from night_bus.predictor import Predictor
-tracking.connect()
+from night_bus import problem
+from night_bus.data import schema
+from night_bus.model import bundle, fetch
+from night_bus.model.predictor import Predictor
+from night_bus.tracking import store
+store.connect()
 raw = problem.sample(2_000, seed=5)
 columns = {f.name: raw[f.name] for f in schema.FIELDS}
 spark = SparkSession.builder.master('local[2]').config('spark.sql.session.timeZone', 'UTC').getOrCreate()
 udf = mlflow.pyfunc.spark_udf(spark, 'models:/night-bus@champion', result_type='duration double, model_version string', env_manager='local')
 rows = spark.createDataFrame(pd.DataFrame(columns)).repartition(1)
 got = rows.withColumn('answer', udf(*[rows[name] for name in columns])).select('answer.duration').toPandas()['duration'].to_numpy()
-expected = Predictor(source.fetch('models:/night-bus@champion')).predict(columns)['duration']
+expected = Predictor(bundle.read(fetch.folder('models:/night-bus@champion'))).predict(columns)['duration']
 print(float(np.abs(np.sort(got) - np.sort(expected)).max()))
 """
     done = project.run(".venv/bin/python", "-c", code)

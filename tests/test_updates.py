@@ -99,7 +99,7 @@ def test_a_newer_release_arrives_and_the_owner_s_edits_stay(template, project):
 def test_a_level_is_climbed_with_one_command(template, project):
     done = cruft(project, "update", "-y", "--variables-to-update", '{"maturity_level": "2"}')
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (project / "src/ride_duration/registry.py").exists()
+    assert (project / "src/ride_duration/registry/versions.py").exists()
     assert "[gate]" in (project / "params.toml").read_text()
     assert owned(project)
     assert rejects(project) == []

@@ -8,7 +8,11 @@ import time
 
 from confluent_kafka import KafkaException, Producer
 
-from {{ cookiecutter.__package }} import cli, kafka, params, problem, schema
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import errors
+from {{ cookiecutter.__package }}.data import clean, read, schema
+from {{ cookiecutter.__package }}.serving import broker
+from {{ cookiecutter.__package }}.serving.broker import Stream
 
 SAMPLE_ROWS = 5_000
 PATIENCE_SECONDS = 120
@@ -17,10 +21,10 @@ PATIENCE_SECONDS = 120
 
 def events(bad_share):
     """Event after event as JSON, forever; every so many of them lacks its first field."""
-    sample = problem.sample(SAMPLE_ROWS, int(time.time()))
+    sample = clean.clean("sample", problem.sample(SAMPLE_ROWS, int(time.time())))
     first = schema.FIELDS[0].name
     stamp = f"{time.time():.0f}"
-    for number, record in enumerate(itertools.cycle(list(schema.rows(sample)))):
+    for number, record in enumerate(itertools.cycle(list(read.records(sample.columns)))):
         event = {problem.ID: f"{stamp}-{number}", **record}
         if int((number + 1) * bad_share) > int(number * bad_share):
             del event[first]
@@ -34,10 +38,10 @@ def main():
     parser.add_argument("--rate", type=float, default=50, help="how many a second, 0 for all at once (RATE=0)")
     parser.add_argument("--bad", type=float, default=0, help="share that cannot be answered, 0 to 1 (BAD=0.1)")
     given = parser.parse_args()
-    topics = params.load().stream
-    kafka.require_topics(topics.events, partitions=topics.partitions)
+    topics = Stream.load()
+    broker.require_topics(topics.events, partitions=topics.partitions)
     failed = []
-    producer = Producer(kafka.settings(**{"linger.ms": 5, "message.timeout.ms": PATIENCE_SECONDS * 1000}))
+    producer = Producer(broker.settings(**{"linger.ms": 5, "message.timeout.ms": PATIENCE_SECONDS * 1000}))
     started = time.monotonic()
     for number, event in enumerate(itertools.islice(events(given.bad), given.count)):
         if given.rate:
@@ -57,13 +61,13 @@ def main():
         producer.poll(0)
     producer.flush(PATIENCE_SECONDS + 1)
     if failed:
-        raise cli.UserError(f"{len(failed):,} events were not accepted: {failed[0].str()}")
+        raise errors.UserError(f"{len(failed):,} events were not accepted: {failed[0].str()}")
     seconds = time.monotonic() - started
     print(f"sent {given.count:,} events to {topics.events} in {seconds:.1f} s (watch the answers: make watch)")
 
 
 if __name__ == "__main__":
     try:
-        cli.run(main)
+        errors.run(main)
     except KafkaException as error:
         sys.exit(f"error: {error.args[0].str()}")

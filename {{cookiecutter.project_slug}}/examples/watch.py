@@ -9,7 +9,9 @@ import time
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 
-from {{ cookiecutter.__package }} import cli, kafka, params
+from {{ cookiecutter.__package }}.base import errors
+from {{ cookiecutter.__package }}.serving import broker
+from {{ cookiecutter.__package }}.serving.broker import Stream
 
 ROWS = 12
 
@@ -41,10 +43,10 @@ def main():
         "--count", type=int, default=0, help="stop after so many, from the first on (make watch COUNT=20)"
     )
     given = parser.parse_args()
-    topics = params.load().stream
-    kafka.require_topics(topics.predictions, topics.dead_letters, partitions=topics.partitions)
+    topics = Stream.load()
+    broker.require_topics(topics.predictions, topics.dead_letters, partitions=topics.partitions)
     # It takes its partitions itself: a group is for sharing them.
-    consumer = Consumer(kafka.settings(**{"group.id": "watch", "enable.auto.commit": False}))
+    consumer = Consumer(broker.settings(**{"group.id": "watch", "enable.auto.commit": False}))
     start = OFFSET_BEGINNING if given.count else OFFSET_END
     names = (topics.predictions, topics.dead_letters)
     there = consumer.list_topics(timeout=10).topics
@@ -70,4 +72,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    errors.run(main)

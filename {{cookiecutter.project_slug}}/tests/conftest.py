@@ -10,10 +10,13 @@ for name in [name for name in os.environ if name.startswith(("MLFLOW_", "MODEL_"
     del os.environ[name]
 os.environ["PYTHON_DOTENV_DISABLED"] = "1"
 
-from {{ cookiecutter.__package }} import data, package, params, train
-from {{ cookiecutter.__package }}.data import Dataset
-from {{ cookiecutter.__package }}.predictor import Predictor
-from {{ cookiecutter.__package }}.train import Trained
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.data import clean, read
+from {{ cookiecutter.__package }}.data.clean import Dataset
+from {{ cookiecutter.__package }}.model import bundle
+from {{ cookiecutter.__package }}.model.predictor import Predictor
+from {{ cookiecutter.__package }}.training import train
+from {{ cookiecutter.__package }}.training.train import Trained
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +28,11 @@ def settings() -> params.Params:
 
 @pytest.fixture(scope="session")
 def dataset(settings: params.Params) -> Dataset:
-    return data.load(settings.data)
+    return clean.clean(*read.rows(settings.data))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tracking store for this test run, used by everything that talks to MLflow."""
     folder = tmp_path_factory.mktemp("tracking")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
@@ -38,17 +41,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def trained(store: str, dataset: Dataset, settings: params.Params, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    tracking_store: str, dataset: Dataset, settings: params.Params, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
     return train.train(dataset, settings, tmp_path_factory.mktemp("trained") / "model")
 
 
 @pytest.fixture(scope="session")
 def predictor(trained: Trained) -> Predictor:
-    return Predictor(package.read(trained.folder))
+    return Predictor(bundle.read(trained.folder))
 
 
 @pytest.fixture
 def model_copy(trained: Trained, tmp_path: Path) -> Path:
     """A copy of the trained model that a test may damage."""
-    package.write(package.read(trained.folder), tmp_path / "model")
+    bundle.write(bundle.read(trained.folder), tmp_path / "model")
     return tmp_path / "model"

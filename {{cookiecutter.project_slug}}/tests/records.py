@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from {{ cookiecutter.__package }} import data, problem, schema
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.data import clean, read, schema
 
 ANSWER = list(problem.Answer.model_fields)
 """The fields of an answer."""
@@ -18,8 +19,8 @@ BOUNDED = next(field for field in REQUIRED if field.least is not None or field.c
 
 def several(count: int, seed: int = 3) -> list[dict[str, Any]]:
     """So many different records, as a client sends them."""
-    columns = data.clean("sample", problem.sample(count * 2, seed)).take(slice(count)).columns
-    return list(schema.rows(columns))
+    columns = clean.clean("sample", problem.sample(count * 2, seed)).take(slice(count)).columns
+    return list(read.records(columns))
 
 
 def broken(field: schema.Field) -> Any:

@@ -1,36 +1,46 @@
-"""Every command's way in, `python -m <package> <command>`: it loads that command's module and nothing else."""
+"""Every command's entry, `python -m <package> <command>`; alone it lists the commands, a table of pyproject.toml."""
 
+import ast
+import difflib
 import importlib
 import os
-import pkgutil
 import signal
 import sys
 
-from . import __path__ as folders
-from . import cli
-from .cli import UserError
+from .base import errors, params
+from .base.errors import UserError
 
 
 def main() -> int | None:
-    """Run `main` of the module that the first argument names.
+    """Run `main` of the module that the first argument names, and load nothing else; without one, list the commands.
 
     Raises:
-        UserError: there is no such module, or it is no command.
+        UserError: there is no such command.
     """
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    known = name in {module.name for module in pkgutil.iter_modules(folders)}
+    commands = params.commands()
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print("\n".join(f"{name:20} {_purpose(module)}" for name, module in commands.items()))
+        return 0
+    name = sys.argv[1]
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        raise UserError(f"{name!r} is no command; " + (f"did you mean {near[0]}?" if near else "`make` lists them"))
     # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just leave.
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(cli.leave()))
-    command = getattr(importlib.import_module(f"{__package__}.{name}"), "main", None) if known else None
+        signal.signal(signal.SIGINT, lambda *_: os._exit(errors.leave()))
+    command = importlib.import_module(f"{__package__}.{commands[name]}").main
     signal.signal(signal.SIGINT, interrupt)
-    if command is None or name == "__main__":
-        raise UserError(f"{name!r} is not a command of this project: `make` lists what there is")
     del sys.argv[1]
     code: int | None = command()
     return code
 
 
+def _purpose(module: str) -> str:
+    """The first line of a module's docstring, read without importing it."""
+    source = params.PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").splitlines()[0]
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    errors.run(main)

@@ -1,100 +1,210 @@
-"""Estimators by name: `linear`, `xgboost`, or any of scikit-learn's by its import path."""
+"""What a model is made with. An estimator is one entry of `ESTIMATORS`, or the import path of any installed one."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import problem
+from .base import params
+from .base.errors import UserError
 
-NAMES = ("linear", "xgboost")
-SPACES: dict[str, dict[str, list[Any]]] = {
-    "xgboost": {
-        "n_estimators": [40, 400, "log"],
-        "max_depth": [3, 10],
-        "learning_rate": [0.02, 0.4, "log"],
-        "subsample": [0.5, 1.0],
-        "min_child_weight": [1, 30, "log"],
-    },
-    "linear": {"alpha": [0.001, 1000.0, "log"]},
+OPSET = {"": 15, "ai.onnx.ml": 3}
+"""Old enough for every onnxruntime of the last years, new enough for all converters."""
+
+
+def _skl2onnx(estimator: Any) -> Any:
+    from skl2onnx import to_onnx
+
+    example = np.zeros((1, len(problem.FEATURES)), np.float32)
+    options = {} if problem.TASK == "regression" else {"zipmap": False}
+    return to_onnx(estimator, example, target_opset=OPSET, options=options)
+
+
+def _onnxmltools(estimator: Any) -> Any:
+    import onnxmltools
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    convert = getattr(onnxmltools, f"convert_{type(estimator).__module__.partition('.')[0]}")
+    shape = [("features", FloatTensorType([None, len(problem.FEATURES)]))]
+    options = {} if problem.TASK == "regression" or convert.__name__ == "convert_xgboost" else {"zipmap": False}
+    graph = convert(estimator, initial_types=shape, target_opset=OPSET[""], **options)
+    if hasattr(estimator, "booster_"):
+        _floor(graph, estimator.booster_.trees_to_dataframe().dropna(subset="threshold"))
+    return graph
+
+
+def _floor(graph: Any, splits: Any) -> None:
+    """Make LightGBM's thresholds the next float32 below: rounded up, one could let an equal value pass that it does not."""
+    features = splits["split_feature"].str.rpartition("_")[2].astype(int)
+    exact = {
+        (feature, np.float32(at)): at for feature, at in zip(features, splits["threshold"].to_numpy(), strict=True)
+    }
+    for node in graph.graph.node:
+        given = {each.name: each for each in node.attribute}
+        if "nodes_values" in given:
+            places = zip(given["nodes_featureids"].ints, map(np.float32, given["nodes_values"].floats), strict=True)
+            floored = [np.nextafter(at, np.float32(-np.inf)) if exact.get((i, at), at) < at else at for i, at in places]
+            given["nodes_values"].floats[:] = floored
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How one kind of estimator is made, tuned and kept.
+
+    Attributes:
+        build: an unfitted estimator with scikit-learn's interface, from its parameters.
+        ranges: where `make tune` looks: `[low, high]`, `[low, high, "log"]` or a list of choices for each parameter.
+        to_onnx: the fitted estimator as an ONNX graph from one float32 matrix (n, features) to scores.
+        types: the types, besides those that skops knows, that its skops file may have. They are loaded in the service:
+            name exact types that hold numbers, never a module.
+    """
+
+    build: Callable[[Mapping[str, Any]], Any]
+    ranges: Mapping[str, list[Any]] = field(default_factory=dict)
+    to_onnx: Callable[[Any], Any] = _skl2onnx
+    types: tuple[str, ...] = ()
+
+
+def _xgboost(parameters: Mapping[str, Any]) -> Any:
+    # Only training pays for the training libraries.
+    import xgboost
+
+    return (xgboost.XGBRegressor if problem.TASK == "regression" else xgboost.XGBClassifier)(**parameters)
+
+
+def _linear(parameters: Mapping[str, Any]) -> Any:
+    """Ridge, or logistic regression, whose `C` is the inverse of Ridge's `alpha`: one setting for both."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    given = dict(parameters)
+    if problem.TASK == "regression":
+        return one_hot(Ridge(**given))
+    alpha = given.pop("alpha", 1.0)
+    return one_hot(LogisticRegression(**{"max_iter": 1_000, "C": 1 / alpha, **given}))
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "xgboost": Estimator(
+        _xgboost,
+        {
+            "n_estimators": [40, 400, "log"],
+            "max_depth": [3, 10],
+            "learning_rate": [0.02, 0.4, "log"],
+            "subsample": [0.5, 1.0],
+            "min_child_weight": [1, 30, "log"],
+        },
+        _onnxmltools,
+    ),
+    "linear": Estimator(_linear, {"alpha": [0.001, 1000.0, "log"]}),
 }
-"""Where `make tune` looks for parameters, unless `[tune.space]` of params.toml says otherwise."""
 
-TREES = ("sklearn.ensemble", "sklearn.tree")
-"""Modules whose estimators take the numbers of categories as they are; others get a column a category."""
+TREES = ("sklearn.ensemble.", "sklearn.tree.", "lightgbm.", "xgboost.", "catboost.")
+"""Import paths of estimators that take the numbers of categories as they are; others get a column a category."""
+
+BOOSTERS = ("lightgbm.", "xgboost.", "catboost.")
+"""Import paths of estimators that onnxmltools converts."""
+
+SKLEARN_TYPES = (
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+"""What scikit-learn's estimators are made of and skops does not know."""
 
 
-def build(name: str, settings: Mapping[str, Any], seed: int) -> Any:
-    """An unfitted estimator for the problem's task, with scikit-learn's interface.
+def find(name: str) -> Estimator:
+    """The entry of `ESTIMATORS`, or one for the estimator that an import path names.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name in ESTIMATORS:
+        return ESTIMATORS[name]
+    if "." not in name:
+        near = difflib.get_close_matches(name, ESTIMATORS, 1)
+        known = f"choose {', '.join(ESTIMATORS)}, or an import path such as sklearn.ensemble.RandomForestRegressor"
+        raise ValueError(f"estimator {name!r} is unknown; " + (f"did you mean {near[0]}?" if near else known))
+
+    to_onnx = _onnxmltools if name.startswith(BOOSTERS) else _skl2onnx
+    return Estimator(functools.partial(_imported, name), to_onnx=to_onnx, types=SKLEARN_TYPES)
+
+
+def build(name: str, parameters: Mapping[str, Any], seed: int) -> Any:
+    """An unfitted estimator for the problem's task; `seed` is its `random_state` where it has one.
 
     Raises:
         ValueError: there is no such estimator, or it is for another task.
         TypeError: a parameter that it does not know.
     """
-    if name == "xgboost":
-        # Only training pays for the training libraries.
-        import xgboost
-
-        kind = xgboost.XGBRegressor if problem.TASK == "regression" else xgboost.XGBClassifier
-        return _made(kind, settings, seed, name)
-    if name == "linear":
-        from sklearn.linear_model import LogisticRegression, Ridge
-
-        if problem.TASK == "regression":
-            return _encoded(_made(Ridge, settings, seed, name))
-        return _encoded(_made(LogisticRegression, {"max_iter": 1_000, **_as_c(settings)}, seed, name))
-    kind = _found(name)
-    estimator = _made(kind, settings, seed, name)
-    return estimator if name.startswith(TREES) else _encoded(estimator)
+    made = find(name)
+    plain = made.build({})
+    # Of a pipeline the last step is the estimator.
+    known = {*getattr(plain, "steps", [("", plain)])[-1][1].get_params(), *made.ranges}
+    for unknown in sorted(set(parameters) - known):
+        near = difflib.get_close_matches(unknown, known, 1)
+        raise TypeError(f"{name} has no parameter {unknown!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    return made.build({**({"random_state": seed} if "random_state" in known else {}), **parameters})
 
 
-def _as_c(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Ridge's `alpha` as logistic regression's `C`, its inverse: one setting for both kinds of line."""
-    given = dict(settings)
-    if "alpha" in given:
-        given["C"] = 1 / given.pop("alpha")
-    return given
+def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params) -> Any:
+    """The estimator that `params.toml` names, fitted on n rows.
+
+    Raises:
+        UserError: there is no such estimator, or it refuses one of its parameters.
+    """
+    model = settings.model
+    try:
+        for table in model.tables:
+            find(table)
+        return build(model.estimator, model.parameters, settings.data.seed).fit(features, target)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"params.toml [model]: {' '.join(str(error).split())[:300]}") from None
 
 
-def _found(name: str) -> Any:
-    path, _, short = name.rpartition(".")
-    if not path.startswith("sklearn."):
-        near = difflib.get_close_matches(name, NAMES, 1)
-        known = f"choose {' or '.join(NAMES)}, or an import path such as sklearn.ensemble.RandomForestRegressor"
-        raise ValueError(f"estimator {name!r} is unknown; " + (f"did you mean {near[0]}?" if near else known))
+def _imported(name: str, parameters: Mapping[str, Any]) -> Any:
+    """An estimator of the class that an import path names."""
     from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
+    path, _, short = name.rpartition(".")
     try:
         module = importlib.import_module(path)
     except ImportError:
-        raise ValueError(f"estimator {name!r}: there is no module {path}") from None
-    kinds = {
-        each: kind for each, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, BaseEstimator)
-    }
+        package = path.partition(".")[0]
+        raise ValueError(
+            f"estimator {name!r}: there is no module {path}; if it is not installed, make add PACKAGE={package}"
+        ) from None
+    kinds = dict(inspect.getmembers(module, lambda each: inspect.isclass(each) and issubclass(each, BaseEstimator)))
     if short not in kinds:
         near = difflib.get_close_matches(short, kinds, 1)
-        raise ValueError(
-            f"estimator {name!r}: {path} has no {short}" + (f"; did you mean {path}.{near[0]}?" if near else "")
-        )
+        said = f"; did you mean {path}.{near[0]}?" if near else ""
+        raise ValueError(f"estimator {name!r}: {path} has no estimator {short}{said}")
     fits = is_regressor if problem.TASK == "regression" else is_classifier
-    if not fits(kinds[short]()):
+    estimator = kinds[short](**parameters)
+    if not fits(estimator):
         raise ValueError(f"estimator {name!r} is not for {problem.TASK}")
-    return kinds[short]
+    return estimator if name.startswith(TREES) else one_hot(estimator)
 
 
-def _made(kind: Any, settings: Mapping[str, Any], seed: int, name: str) -> Any:
-    known = kind().get_params()
-    for unknown in sorted(set(settings) - set(known)):
-        near = difflib.get_close_matches(unknown, [*known, "alpha"] if name == "linear" else known, 1)
-        raise TypeError(f"{name} has no parameter {unknown!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    return kind(**({"random_state": seed} if "random_state" in known else {}), **settings)
-
-
-def _encoded(estimator: Any) -> Any:
-    """An estimator that sees a column for each category, and other features filled and scaled."""
+def one_hot(estimator: Any) -> Any:
+    """The estimator behind a column for each category, with all other features filled and scaled."""
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline

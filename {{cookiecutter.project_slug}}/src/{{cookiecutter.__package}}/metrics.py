@@ -1,108 +1,100 @@
-"""How good scores are: the metrics of each task, what is known without a model, and how sure a figure is."""
+"""How good scores are: the metrics of each task, and what is known without a model. A new metric is a line of `METRICS`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import metrics as sklearn
 
 from . import problem
 
+Target = NDArray[np.float64]
 Scores = NDArray[Any]
-HIGHER = ("roc_auc", "accuracy", "f1")
-"""Metrics of which more is better; of any other less is."""
-
-RESAMPLES = 200
 
 
-def metrics(actual: NDArray[np.float64], scores: Scores) -> dict[str, float]:
-    """The metrics of the problem's task for n rows.
+@dataclass(frozen=True)
+class Metric:
+    """A metric of n rows.
 
-    `actual` has shape (n,): the target, or the number of the class. `scores` has shape (n,) for regression and for the
-    probability of class 1, (n, classes) for the probabilities of more classes.
+    Attributes:
+        of: from the target, shape (n,), and the scores to the figure. Scores have shape (n,) for regression and for the
+            probability of class 1, (n, classes) for the probabilities of more classes.
+        scorer: the name that scikit-learn's scorers have for it.
+        greater_is_better: its direction.
     """
-    return {name: measure(actual, scores) for name, measure in MEASURES[problem.TASK].items()}
+
+    of: Callable[[Target, Scores], float]
+    scorer: str
+    greater_is_better: bool = False
 
 
-def loss(name: str, value: float) -> float:
-    """A metric as something of which less is better: what is missing to 1 where more is."""
-    return 1 - value if name in HIGHER else value
+def _roc_auc(actual: Target, scores: Scores) -> float:
+    """The chance that a row of class 1 scores above one of class 0; a half where there is one class only."""
+    return float(sklearn.roc_auc_score(actual, scores)) if np.ptp(actual) else 0.5
 
 
-def constant(target: NDArray[np.float64], rows: int) -> Scores:
-    """What is said of `rows` rows without a model: the mean of the target, or the share of each class."""
+def _log_loss(actual: Target, scores: Scores) -> float:
+    labels = range(2 if scores.ndim == 1 else scores.shape[1])
+    return float(sklearn.log_loss(actual, scores.astype(np.float64), labels=labels))
+
+
+def _accuracy(actual: Target, scores: Scores) -> float:
+    return float(sklearn.accuracy_score(actual, scores.argmax(axis=1)))
+
+
+def _f1(actual: Target, scores: Scores) -> float:
+    """The mean over all classes of the harmonic mean of precision and recall."""
+    labels = range(scores.shape[1])
+    return float(sklearn.f1_score(actual, scores.argmax(axis=1), labels=labels, average="macro", zero_division=0))
+
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "regression": {
+        "rmse": Metric(sklearn.root_mean_squared_error, "neg_root_mean_squared_error"),
+        "mae": Metric(sklearn.mean_absolute_error, "neg_mean_absolute_error"),
+    },
+    "binary": {
+        "roc_auc": Metric(_roc_auc, "roc_auc", greater_is_better=True),
+        "log_loss": Metric(_log_loss, "neg_log_loss"),
+        "brier": Metric(sklearn.mean_squared_error, "neg_brier_score"),
+    },
+    "multiclass": {
+        "log_loss": Metric(_log_loss, "neg_log_loss"),
+        "accuracy": Metric(_accuracy, "accuracy", greater_is_better=True),
+        "f1": Metric(_f1, "f1_macro", greater_is_better=True),
+    },
+}
+"""Task -> name -> metric; each training measures all of its task, and `problem.METRIC` names the one that decides."""
+
+
+def metrics(actual: Target, scores: Scores) -> dict[str, float]:
+    """The metrics of the problem's task for n rows; shapes as for `Metric.of`."""
+    return {name: float(metric.of(actual, scores)) for name, metric in METRICS[problem.TASK].items()}
+
+
+def compared(actual: Target, scores: Scores, train: Target, train_scores: Scores) -> dict[str, float]:
+    """The metrics on the validation rows, on the training rows (`train_`), and without a model (`baseline_`)."""
+    constant = baseline(train, len(actual))
+    parts = {"": (actual, scores), "train_": (train, train_scores), "baseline_": (actual, constant)}
+    return {f"{part}{name}": value for part, rows in parts.items() for name, value in metrics(*rows).items()}
+
+
+def baseline(train: Target, rows: int) -> Scores:
+    """What is said of `rows` rows without a model: the mean of the training target, or the share of each class."""
     if problem.TASK == "multiclass":
-        shares = np.bincount(target.astype(int), minlength=classes(target)) / len(target)
-        return np.tile(shares, (rows, 1))
-    return np.full(rows, target.mean())
+        return np.tile(np.bincount(train.astype(int), minlength=classes(train)) / len(train), (rows, 1))
+    return np.full(rows, train.mean())
 
 
-def classes(target: NDArray[np.float64]) -> int:
+def classes(target: Target) -> int:
     """How many classes there are."""
     return int(target.max()) + 1
 
 
-def interval(actual: NDArray[np.float64], scores: Scores, seed: int) -> dict[str, tuple[float, float]]:
-    """Where each metric lies in 95 of 100 resamples of the rows (percentile bootstrap, Efron 1979)."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {name: [] for name in MEASURES[problem.TASK]}
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(actual), len(actual))
-        if problem.TASK != "regression" and len(np.unique(actual[rows])) < 2:
-            continue
-        for name, value in metrics(actual[rows], scores[rows]).items():
-            found[name].append(value)
-    ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in found.items() if values}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
-
-
-def _rmse(actual: NDArray[np.float64], scores: Scores) -> float:
-    return float(np.sqrt(np.mean((scores - actual) ** 2)))
-
-
-def _mae(actual: NDArray[np.float64], scores: Scores) -> float:
-    return float(np.mean(np.abs(scores - actual)))
-
-
-def _brier(actual: NDArray[np.float64], scores: Scores) -> float:
-    """Mean squared error of the probability (Brier 1950)."""
-    return float(np.mean((scores - actual) ** 2))
-
-
-def _roc_auc(actual: NDArray[np.float64], scores: Scores) -> float:
-    """The chance that a row of class 1 scores above one of class 0 (Hanley and McNeil 1982), ties counting half."""
-    positive = actual == 1
-    ones, zeros = int(positive.sum()), int((~positive).sum())
-    if not ones or not zeros:
-        return 0.5
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    return float((ranks[place][positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
-
-
-def _log_loss(actual: NDArray[np.float64], scores: Scores) -> float:
-    table = np.column_stack([1 - scores, scores]) if scores.ndim == 1 else scores
-    said = table[np.arange(len(actual)), actual.astype(int)]
-    return float(-np.mean(np.log(np.clip(said, 1e-15, 1))))
-
-
-def _accuracy(actual: NDArray[np.float64], scores: Scores) -> float:
-    return float(np.mean(scores.argmax(axis=1) == actual))
-
-
-def _f1(actual: NDArray[np.float64], scores: Scores) -> float:
-    """The mean over classes of the harmonic mean of precision and recall."""
-    said, found = scores.argmax(axis=1), []
-    for each in range(scores.shape[1]):
-        hits = np.sum((said == each) & (actual == each))
-        found.append(2 * hits / max(np.sum(said == each) + np.sum(actual == each), 1))
-    return float(np.mean(found))
-
-
-MEASURES: dict[str, dict[str, Callable[[NDArray[np.float64], Scores], float]]] = {
-    "regression": {"rmse": _rmse, "mae": _mae},
-    "binary": {"roc_auc": _roc_auc, "log_loss": _log_loss, "brier": _brier},
-    "multiclass": {"log_loss": _log_loss, "accuracy": _accuracy, "f1": _f1},
-}
+def loss(name: str, value: float) -> float:
+    """A metric as something of which less is better: what is missing to 1 where more is. It is its own inverse."""
+    return 1 - value if METRICS[problem.TASK][name].greater_is_better else value

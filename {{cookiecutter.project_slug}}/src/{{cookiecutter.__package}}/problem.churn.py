@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .encode import choices, codes
-from .fields import WHOLE
+from .base.fields import WHOLE, choices, codes
 
 Columns = Mapping[str, NDArray[Any]]
 

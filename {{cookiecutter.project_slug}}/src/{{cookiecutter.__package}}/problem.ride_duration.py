@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .fields import WHOLE, LocalTime
+from .base.fields import WHOLE, LocalTime
 
 Columns = Mapping[str, NDArray[Any]]
 

@@ -1,4 +1,4 @@
-"""The batch door: every row is scored or refused with its reason, and an output is whole or not there."""
+"""The scoring job: every row is scored or refused with its reason, and an output is whole or not there."""
 
 import json
 import signal
@@ -12,11 +12,15 @@ import pyarrow.parquet
 import pytest
 from records import ANSWER, BOUNDED, REQUIRED, WRONG, broken
 
-from {{ cookiecutter.__package }} import about, arrow, batch, cli, files, params, problem, progress, schema
-from {{ cookiecutter.__package }}.cli import UserError
-from {{ cookiecutter.__package }}.data import table
-from {{ cookiecutter.__package }}.joblog import JobLog
-from {{ cookiecutter.__package }}.scoring import RECORD
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.data.read import TYPES, table
+from {{ cookiecutter.__package }}.serving import batch, job, job_run, progress, storage
+from {{ cookiecutter.__package }}.serving.job import Batch
+from {{ cookiecutter.__package }}.serving.job_run import JobRun
+from {{ cookiecutter.__package }}.serving.scorer import RECORD
 
 NUMBER = next(field for field in REQUIRED if field.kind in (int, float))
 LAST = next(field for field in REQUIRED[::-1] if field.least is not None or field.choices)
@@ -31,13 +35,13 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def score(predictor, store):
+def score(predictor, tracking_store):
     """Score a file, folder or glob; gives what the job counted."""
 
     def run(source, target, force=False, since="", until="", **settings):
-        units = batch.plan(files.find(str(source), since, until), files.place(str(target)))
-        log = JobLog(predictor.card, str(source), str(target))
-        counts = batch.Job(predictor, params.Batch(**settings), log).run(units, force=force)
+        units = job.plan(storage.find(str(source), since, until), storage.place(str(target)))
+        log = JobRun(predictor.card, str(source), str(target))
+        counts = job.Job(predictor, Batch(**settings), log).run(units, force=force)
         log.end("FINISHED", rows=counts.rows)
         return counts
 
@@ -221,7 +225,7 @@ def test_a_damaged_file_is_named_and_does_not_stop_the_others(score, days, tmp_p
     ("column", "values", "said"),
     [
         (ANSWER[0], [1.0], f"the column {ANSWER[0]} is there already"),
-        (NUMBER.name, ["north"], f"column {NUMBER.name} should hold {arrow.WANTED[NUMBER.kind]}"),
+        (NUMBER.name, ["north"], f"column {NUMBER.name} should hold {TYPES[NUMBER.kind][1]}"),
         (NUMBER.name, None, f"there is no column {NUMBER.name}"),
     ],
 )
@@ -248,36 +252,19 @@ def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, fil
 def test_a_plan_that_cannot_work_is_refused_before_anything_is_read(file, tmp_path, monkeypatch, source, target, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
-        batch.plan(files.find(source), files.place(target))
+        job.plan(storage.find(source), storage.place(target))
 
 
 def test_a_file_tells_which_model_scored_it_and_the_job_is_a_run(score, file, predictor, tmp_path, capsys):
     score(file, tmp_path / "scored.parquet")
-    found = about.about(str(tmp_path / "scored.parquet"))
+    found = job_run.about(str(tmp_path / "scored.parquet"))
     assert found["model_run_id"] == predictor.card["run_id"]
     assert found["rows"] == "500"
     sys.argv = ["about", str(tmp_path / "scored.parquet")]
-    about.main()
+    job_run.main()
     assert f"run {found['job_run_id']} (finished)" in capsys.readouterr().out
     with pytest.raises(UserError, match="does not say which model"):
-        about.about(str(file))
-
-
-def test_on_request_each_row_tells_what_each_feature_adds(file, predictor, store, tmp_path):
-    (unit,) = batch.plan(files.find(str(file)), files.place(str(tmp_path / "scored.parquet")))
-    log = JobLog(predictor.card, str(file), unit.target.path)
-    for explain in (False, True):
-        # A file without the parts is not up to date where they are asked for.
-        counts = batch.Job(predictor, params.Batch(), log, explain=explain).run([unit])
-        assert counts.files == 1
-    log.end("FINISHED", rows=500)
-    rows = read(tmp_path / "scored.parquet").to_pylist()
-    names = [f"contribution_{name}" for name in problem.FEATURES]
-    fields = problem.Record.model_fields
-    kept = [RECORD.validate_python({name: row[name] for name in fields}, strict=False) for row in rows[:20]]
-    base, contributions = predictor.explain(schema.columns(kept))
-    assert [row["base_value"] for row in rows[:20]] == pytest.approx(base.tolist())
-    assert [[row[name] for name in names] for row in rows[:20]] == pytest.approx(contributions, abs=1e-9)
+        job_run.about(str(file))
 
 
 def test_a_store_that_is_away_does_not_stop_the_job(score, file, tmp_path, monkeypatch, capsys):
@@ -288,8 +275,8 @@ def test_a_store_that_is_away_does_not_stop_the_job(score, file, tmp_path, monke
 
 def test_a_log_hears_of_the_progress_and_the_time_that_is_left(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0)
-    with progress.Progress(1_000) as job:
-        job.add(250)
+    with progress.Progress(1_000) as shown:
+        shown.add(250)
     line = capsys.readouterr().err
     assert line.startswith("250 rows, ")
     assert line.endswith(" s left\n")
@@ -301,15 +288,15 @@ def test_a_job_that_is_stopped_leaves_nothing_half_written(trained, tmp_path, mo
     rows = table(problem.sample(1_000_000 // len(schema.FIELDS), seed=1))
     pa.parquet.write_table(pa.concat_tables([rows] * 4), tmp_path / "new.parquet")
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
-    command = [sys.executable, "-m", cli.__package__, "batch", "--input", str(tmp_path / "new.parquet"), "--output"]
+    command = [sys.executable, "-m", params.PACKAGE.name, "batch", "--input", str(tmp_path / "new.parquet"), "--output"]
     environment = {"cwd": params.ROOT / "src", "stderr": subprocess.PIPE, "text": True}
-    job = subprocess.Popen([*command, str(tmp_path / "out" / "scored.parquet")], **environment)
+    process = subprocess.Popen([*command, str(tmp_path / "out" / "scored.parquet")], **environment)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("out/.scored*")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    job.send_signal(stop)
-    _, said = job.communicate(timeout=30)
-    assert job.returncode == (143 if stop == signal.SIGTERM else -9)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == (143 if stop == signal.SIGTERM else -9)
     assert not (tmp_path / "out" / "scored.parquet").exists()
     left = list((tmp_path / "out").iterdir())
     if stop == signal.SIGTERM:

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from {{ cookiecutter.__package }} import cli
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }}.base import errors
+from {{ cookiecutter.__package }}.base.errors import UserError
 
 
 def failing(error):
@@ -26,7 +26,7 @@ def failing(error):
 )
 def test_what_a_person_can_mend_is_one_line_on_stderr(error, code, said, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.run(failing(error))
+        errors.run(failing(error))
     assert stop.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
@@ -34,10 +34,10 @@ def test_what_a_person_can_mend_is_one_line_on_stderr(error, code, said, capsys)
 
 def test_success_is_exit_code_0():
     with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: None)
+        errors.run(lambda: None)
     assert stop.value.code == 0
 
 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        cli.run(lambda: 1 // 0)
+        errors.run(lambda: 1 // 0)

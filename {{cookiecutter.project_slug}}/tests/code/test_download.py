@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import pytest
 
-from {{ cookiecutter.__package }} import datalock, download
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data import data_lock, download
+from {{ cookiecutter.__package }}.tools import get_data
 
 CONTENT = bytes(range(256)) * 40
 
@@ -44,15 +46,15 @@ def publisher():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project's folder without data."""
-    monkeypatch.setattr(datalock, "ROOT", tmp_path)
-    monkeypatch.setattr(datalock, "FILE", tmp_path / "data.lock")
-    monkeypatch.setattr(datalock, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(data_lock, "ROOT", tmp_path)
+    monkeypatch.setattr(data_lock, "FILE", tmp_path / "data.lock")
+    monkeypatch.setattr(data_lock, "CACHE", tmp_path / "cache")
     return tmp_path
 
 
 def test_a_file_is_fetched_once(publisher, project):
     for _ in range(2):
-        path = datalock.fetch(publisher.url)
+        path = data_lock.fetch(publisher.url)
         assert path == project / "data" / "month.parquet"
         assert path.read_bytes() == CONTENT
     assert len(publisher.ranges) == 1
@@ -66,37 +68,37 @@ def test_a_broken_download_is_resumed(publisher, tmp_path):
 
 
 def test_a_named_file_comes_back_from_where_it_is_published(publisher, project):
-    path = datalock.fetch(publisher.url)
-    datalock.keep(path, 10, "", publisher.url)
+    path = data_lock.fetch(publisher.url)
+    data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
     path.unlink()
-    (project / "cache" / datalock.entries()["data/month.parquet"]["sha256"]).unlink()
-    assert datalock.fetch(publisher.url).read_bytes() == CONTENT
+    (project / "cache" / data_lock.entries()["data/month.parquet"]["sha256"]).unlink()
+    assert data_lock.fetch(publisher.url).read_bytes() == CONTENT
     assert len(publisher.ranges) == 2
 
 
 def test_a_file_that_has_changed_is_refused(publisher, project):
-    path = datalock.fetch(publisher.url)
-    datalock.keep(path, 10, "", publisher.url)
+    path = data_lock.fetch(publisher.url)
+    data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
     path.write_bytes(CONTENT[::-1])
     with pytest.raises(UserError, match=r"is not the file that data\.lock names"):
-        datalock.fetch(publisher.url)
+        data_lock.fetch(publisher.url)
     assert not path.exists()
 
 
 def test_without_a_network_the_way_out_is_told(project):
     with pytest.raises(UserError, match="generated sample"):
-        datalock.fetch("http://127.0.0.1:9/month.parquet")
+        data_lock.fetch("http://127.0.0.1:9/month.parquet")
 
 
 @pytest.mark.parametrize("month", ["2024", "2024-13", "01-2024", "2024-1", "../x"])
 def test_a_month_that_is_none_is_refused(month, monkeypatch):
-    monkeypatch.setattr(download.problem, "SOURCE", "https://example.org/{month}.parquet")
+    monkeypatch.setattr(problem, "SOURCE", "https://example.org/{month}.parquet")
     with pytest.raises(UserError, match="is no month"):
-        download.address(month)
-    assert download.address("2024-01") == "https://example.org/2024-01.parquet"
+        get_data.address(month)
+    assert get_data.address("2024-01") == "https://example.org/2024-01.parquet"
 
 
 def test_without_a_source_there_is_nothing_to_fetch(monkeypatch):
-    monkeypatch.setattr(download.problem, "SOURCE", "")
+    monkeypatch.setattr(problem, "SOURCE", "")
     with pytest.raises(UserError, match="no SOURCE"):
-        download.address()
+        get_data.address()

@@ -8,13 +8,27 @@ import math
 import numpy as np
 import pytest
 
-from {{ cookiecutter.__package }} import evaluate, explain, export, leaves, package, problem, train
-from {{ cookiecutter.__package }}.package import ModelError, Package
-from {{ cookiecutter.__package }}.predictor import Predictor
+from {{ cookiecutter.__package }} import estimators, problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.model import bundle, explain
+from {{ cookiecutter.__package }}.model.bundle import Bundle, ModelError
+from {{ cookiecutter.__package }}.model.explain import Explanation
+from {{ cookiecutter.__package }}.model.predictor import Predictor
+from {{ cookiecutter.__package }}.training import explanations, export, train
 
 
-def change(settings, **model):
-    return settings.model_copy(update={"model": settings.model.model_copy(update=model)})
+@pytest.fixture(scope="session")
+def explained(trained, predictor):
+    """What explains the trained model."""
+    return Explanation(bundle.read(trained.folder), predictor.of_features)
+
+
+def parts(explained, columns):
+    return explained.parts(problem.features(columns))
+
+
+def change(settings, estimator, **parameters):
+    return settings.model_copy(update={"model": params.Model(**{"estimator": estimator, estimator: parameters})})
 
 
 def wanted(predictor, columns):
@@ -23,10 +37,10 @@ def wanted(predictor, columns):
     return table.max(axis=1)
 
 
-def test_the_parts_of_a_model_of_trees_are_exact_and_sum_to_its_scores(predictor, dataset):
+def test_the_parts_of_a_model_of_trees_are_exact_and_sum_to_its_scores(explained, predictor, dataset):
     assert predictor.card["explanation"]["method"] == "exact"
     few = dataset.take(slice(100)).columns
-    base, contributions = predictor.explain(few)
+    base, contributions = parts(explained, few)
     assert contributions.shape == (100, len(problem.FEATURES))
     assert base + contributions.sum(axis=1) == pytest.approx(wanted(predictor, few), abs=0.005)
     assert np.ptp(base) == pytest.approx(0) or problem.TASK == "multiclass"
@@ -34,7 +48,7 @@ def test_the_parts_of_a_model_of_trees_are_exact_and_sum_to_its_scores(predictor
 
 def test_each_part_is_the_average_over_all_orders_of_what_a_feature_changes(trained, dataset):
     """The definition (Shapley 1953), leaf by leaf and set by set, against the quadrature."""
-    with np.load(io.BytesIO(package.read(trained.folder).explainer)) as file:
+    with np.load(io.BytesIO(bundle.read(trained.folder).extras[explain.EXTRA])) as file:
         held = {name: file[name] for name in file.files}
     row = problem.features(dataset.take(slice(1)).columns)
     leaf_count, depth = held["share"].shape
@@ -63,55 +77,55 @@ def test_each_part_is_the_average_over_all_orders_of_what_a_feature_changes(trai
 def test_xgboost_says_the_same_of_its_own_trees(dataset, settings, tmp_path):
     import xgboost
 
-    whole = change(settings, estimator="xgboost", xgboost={**settings.model.xgboost, "subsample": 1.0})
+    whole = change(settings, "xgboost", **settings.model.parameters | {"subsample": 1.0})
     trained = train.train(dataset, whole, tmp_path / "model", print)
     older, newest = (dataset.take(slice(0, 2_400)), dataset.take(slice(2_400, 2_500)))
-    estimator = evaluate.fit(problem.features(older.columns), older.target, whole)
-    built = Package(export.to_onnx(estimator), trained.card)
+    estimator = estimators.fit(problem.features(older.columns), older.target, whole)
+    built = Bundle(export.export(estimator, whole, print)[0], trained.card)
     matrix = problem.features(newest.columns)
-    content, about = leaves.explained(built, problem.features(older.columns), Predictor(built).of_features)
-    own = Predictor(Package(built.graph, {**built.card, "explanation": about}, content))
-    _, contributions = own.explain(newest.columns)
+    content, about = explanations.prepared(built, problem.features(older.columns), Predictor(built).of_features)
+    own = Bundle(built.graph, {**built.card, "explanation": about}, {explain.EXTRA: content})
+    _, contributions = Explanation(own, Predictor(own).of_features).parts(matrix)
     theirs = estimator.get_booster().predict(xgboost.DMatrix(matrix), pred_contribs=True)[:, :-1]
     assert contributions == pytest.approx(theirs, abs=0.01)
 
 
 def test_in_a_linear_model_a_feature_adds_the_same_whatever_the_others_are(dataset, settings, tmp_path):
-    trained = train.train(dataset, change(settings, estimator="linear"), tmp_path / "model", print)
-    linear = Predictor(package.read(trained.folder))
+    trained = train.train(dataset, change(settings, "linear"), tmp_path / "model", print)
+    linear = Predictor(bundle.read(trained.folder))
     assert linear.card["explanation"]["method"] == "sampled"
     matrix = problem.features(dataset.take(slice(40)).columns)
     matrix = matrix[~np.isnan(matrix).any(axis=1)]
-    explainer = explain.Explainer(package.read(trained.folder), linear.of_features)
+    explainer = Explanation(bundle.read(trained.folder), linear.of_features)
     # Every row gets the first row's value of one feature: that feature then adds the same to all of them.
     matrix[:, 0] = matrix[0, 0]
-    base, contributions = explainer(matrix)
+    base, contributions = explainer.parts(matrix)
     if problem.TASK != "multiclass":
         assert contributions[:, 0] == pytest.approx(contributions[0, 0], abs=0.01)
     table = explain.scaled(linear.of_features(matrix), linear.card["explanation"]["scale"])
     assert base + contributions.sum(axis=1) == pytest.approx(table.max(axis=1), abs=1e-3)
 
 
-def test_the_same_record_gets_the_same_parts_alone_and_among_others(predictor, dataset):
+def test_the_same_record_gets_the_same_parts_alone_and_among_others(explained, dataset):
     many = dataset.take(slice(50)).columns
-    _, together = predictor.explain(many)
-    _, alone = predictor.explain(dataset.take(slice(7, 8)).columns)
+    _, together = parts(explained, many)
+    _, alone = parts(explained, dataset.take(slice(7, 8)).columns)
     assert alone[0] == pytest.approx(together[7], abs=1e-12)
 
 
-def test_no_record_has_no_parts(predictor, dataset):
-    base, contributions = predictor.explain(dataset.take(slice(0)).columns)
+def test_no_record_has_no_parts(explained, dataset):
+    base, contributions = parts(explained, dataset.take(slice(0)).columns)
     assert (base.shape, contributions.shape) == ((0,), (0, len(problem.FEATURES)))
 
 
-def test_a_model_that_was_packaged_without_says_so(trained, dataset):
-    bare = dataclasses.replace(package.read(trained.folder), explainer=b"")
+def test_a_model_that_was_made_without_says_so(trained, predictor, dataset):
+    bare = dataclasses.replace(bundle.read(trained.folder), extras={})
     with pytest.raises(ModelError, match="train again"):
-        Predictor(bare).explain(dataset.take(slice(1)).columns)
+        parts(Explanation(bare, predictor.of_features), dataset.take(slice(1)).columns)
 
 
-def test_a_damaged_file_is_refused_with_the_package(model_copy):
-    content = (model_copy / package.EXPLAINER).read_bytes()
-    (model_copy / package.EXPLAINER).write_bytes(content[:-10])
+def test_a_damaged_file_is_refused_with_the_bundle(model_copy):
+    content = (model_copy / explain.EXTRA).read_bytes()
+    (model_copy / explain.EXTRA).write_bytes(content[:-10])
     with pytest.raises(ModelError, match="damaged"):
-        package.read(model_copy)
+        bundle.read(model_copy)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from {{ cookiecutter.__package }} import data, gate, metrics, params, problem
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }} import metrics, problem
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data.split import split
+from {{ cookiecutter.__package }}.pipeline import gate
+from {{ cookiecutter.__package }}.pipeline.gate import Gate
 
 
 def card_with(score, baseline):
@@ -20,19 +23,19 @@ def worse(score, by):
 def test_the_gate_refuses_what_is_hardly_better_than_no_model(dataset):
     baseline = worse(0.5, 1.0)
     with pytest.raises(UserError, match="which needs no model, by 10%"):
-        gate.require(card_with(worse(baseline, 0.95), baseline), None, dataset, params.Gate(min_improvement=0.1))
-    assert "no champion yet" in gate.require(card_with(worse(baseline, 0.85), baseline), None, dataset, params.Gate())
+        gate.require(card_with(worse(baseline, 0.95), baseline), None, dataset, Gate(min_improvement=0.1))
+    assert "no champion yet" in gate.require(card_with(worse(baseline, 0.85), baseline), None, dataset, Gate())
 
 
 def test_the_gate_refuses_what_is_worse_than_the_champion(trained, predictor, dataset, settings):
-    _, newest = data.split(dataset, settings.data.validation_share, settings.data.seed)
+    _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
     score = trained.card["metrics"][problem.METRIC]
     slightly, clearly = (card_with(worse(score, by), worse(score, 9.0)) for by in (1.01, 1.03))
-    assert "against" in gate.require(slightly, predictor, newest, params.Gate(max_regression=0.02))
+    assert "against" in gate.require(slightly, predictor, newest, Gate(max_regression=0.02))
     with pytest.raises(UserError, match="worse than"):
-        gate.require(clearly, predictor, newest, params.Gate(max_regression=0.02))
+        gate.require(clearly, predictor, newest, Gate(max_regression=0.02))
 
 
 def test_the_gate_refuses_a_metric_that_is_no_number(dataset):
     with pytest.raises(UserError, match="gate"):
-        gate.require(card_with(np.nan, 0.5), None, dataset, params.Gate())
+        gate.require(card_with(np.nan, 0.5), None, dataset, Gate())

@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 from mlflow.entities import LoggedModelOutput, ViewType
 
-from {{ cookiecutter.__package }} import data, migrate, outbox, remote, runs, tracking, train
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data.split import split
+from {{ cookiecutter.__package }}.tools import migrate
+from {{ cookiecutter.__package }}.tracking import conventions, outbox, server_errors, store, training_run
+from {{ cookiecutter.__package }}.training import train
 
 
 class Server:
@@ -24,7 +28,7 @@ class Server:
             raise UserError("no MLflow server answers")
 
     def runs(self, experiment: str = "") -> list:
-        found = self.client.get_experiment_by_name(experiment or tracking.experiment_name())
+        found = self.client.get_experiment_by_name(experiment or conventions.experiment_name())
         return self.client.search_runs([found.experiment_id], "", ViewType.ALL) if found else []
 
 
@@ -32,7 +36,7 @@ class Server:
 def empty(tmp_path_factory):
     """A store with nothing in it; making one costs a second, copying it nothing."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    tracking.connect(f"sqlite:///{path.as_posix()}")
+    store.connect(f"sqlite:///{path.as_posix()}")
     return path
 
 
@@ -44,8 +48,8 @@ def server(empty, tmp_path, monkeypatch):
     address = f"sqlite:///{(tmp_path / 'server' / 'mlflow.db').as_posix()}"
     made = Server(address)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setattr(tracking, "is_local", lambda asked="": (asked or tracking.uri()) != address)
-    monkeypatch.setattr(remote, "reach", made.reach)
+    monkeypatch.setattr(conventions, "is_local", lambda asked="": (asked or conventions.uri()) != address)
+    monkeypatch.setattr(server_errors, "reach", made.reach)
     monkeypatch.setattr(outbox, "FOLDER", tmp_path / ".outbox")
     return made
 
@@ -53,12 +57,14 @@ def server(empty, tmp_path, monkeypatch):
 @pytest.fixture
 def small(settings):
     """Settings that train in a moment."""
-    return settings.model_copy(update={"model": settings.model.model_copy(update={"estimator": "linear"})})
+    return settings.model_copy(update={"model": params.Model(estimator="linear")})
 
 
 def log_something(dataset, settings, tmp_path):
     """A run with everything that a training's has, without the training; gives it as it ended."""
-    with runs.run(*data.split(dataset, 0.2), settings) as run:
+    parts = split(dataset, 0.2)
+    with training_run.run(conventions.tags(*parts)) as run:
+        conventions.log_inputs(*parts, settings)
         mlflow.log_metric("rmse", 3.0)
         mlflow.log_text("a picture", "plots/a.txt")
         (tmp_path / "MLmodel").write_text("flavors: {}")
@@ -106,9 +112,10 @@ def test_a_run_that_finds_no_server_is_kept_and_delivered_once_as_it_was(
     assert run.data.tags["data_fingerprint"] == kept.data.tags["data_fingerprint"]
     assert run.data.tags["origin_run_id"] == trained.run_id
     assert len(run.inputs.dataset_inputs) == 2
-    assert len(server.client.list_artifacts(run.info.run_id, "plots")) >= 1
+    # Pictures come with the intervals, from level 2 on.
+    assert bool(server.client.list_artifacts(run.info.run_id, "plots")) == ("intervals" in trained.card)
     few = dataset.take(slice(3))
-    tracking.connect()
+    store.connect()
     loaded = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
     assert len(loaded.predict(pd.DataFrame(dict(few.columns)))) == 3
 
@@ -159,7 +166,7 @@ def test_a_run_whose_opening_was_not_answered_is_found_again(server, dataset, sm
 
 
 def test_a_training_that_fails_is_a_failed_run_on_the_server_too(server, dataset, small, tmp_path):
-    unknown = small.model_copy(update={"model": small.model.model_copy(update={"estimator": "forest"})})
+    unknown = small.model_copy(update={"model": params.Model(estimator="forest")})
     with pytest.raises(UserError, match="forest"):
         train.train(dataset, unknown, tmp_path / "model")
     (run,) = server.runs()
@@ -168,7 +175,7 @@ def test_a_training_that_fails_is_a_failed_run_on_the_server_too(server, dataset
 
 
 def test_a_run_that_did_not_end_waits_until_it_is_asked_for(server, monkeypatch, capsys):
-    outbox.connect().create_run(tracking.experiment())
+    outbox.connect().create_run(conventions.experiment())
     assert resend(monkeypatch) == 0
     assert "ALL=1" in capsys.readouterr().out
     assert server.runs() == []
@@ -207,7 +214,7 @@ def local_store(empty, dataset, small, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setattr(migrate, "ROOT", tmp_path)
     made = [log_something(dataset, small, tmp_path) for _ in range(2)]
-    client = tracking.connect()
+    client = store.connect()
     client.set_tag(made[1].id, "mlflow.parentRunId", made[0].id)
     client.log_metric(made[0].id, "loss", 2.0, step=1)
     client.log_metric(made[0].id, "loss", 1.0, step=2)
@@ -230,7 +237,7 @@ def test_a_local_store_moves_whole_and_moving_it_again_adds_nothing(local_store,
         assert moved(monkeypatch, address) == 0
         assert "the same checksum" in capsys.readouterr().out
     there = mlflow.MlflowClient(address, address)
-    experiment = there.get_experiment_by_name(tracking.experiment_name())
+    experiment = there.get_experiment_by_name(conventions.experiment_name())
     child, parent = there.search_runs([experiment.experiment_id])
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert [point.value for point in there.get_metric_history(parent.info.run_id, "loss")] == [2.0, 1.0]

@@ -10,13 +10,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from {{ cookiecutter.__package }} import cli, problem, problem_check, problem_draft, schema
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.tools import check_problem, draft_problem
 
 
 def failure():
     """What the check says of the step that fails."""
-    verdicts = list(problem_check.check())
+    verdicts = list(check_problem.check())
     assert verdicts[-1][1] == "FAIL"
     return verdicts[-1][2]
 
@@ -29,7 +32,7 @@ def line(name):
 
 
 def test_the_project_s_own_problem_is_whole():
-    assert [verdict for _, verdict, _ in problem_check.check()] == ["ok"] * len(problem_check.STEPS)
+    assert [verdict for _, verdict, _ in check_problem.check()] == ["ok"] * len(check_problem.STEPS)
 
 
 def test_a_metric_of_another_task_is_named_with_its_line(monkeypatch):
@@ -73,7 +76,7 @@ def test_features_of_another_number_are_named(monkeypatch):
 def test_a_feature_that_is_the_target_is_named(monkeypatch):
     if problem.TASK == "multiclass":
         pytest.skip("one feature does not order several classes")
-    monkeypatch.setattr(problem_check.data, "leaks", lambda dataset: [problem.FEATURES[0]])
+    monkeypatch.setattr(check_problem.clean, "leaks", lambda dataset: [problem.FEATURES[0]])
     assert "known too late" in failure()
 
 
@@ -95,8 +98,8 @@ def drafted(tmp_path, monkeypatch):
     def make(target, **columns):
         path = tmp_path / "data.csv"
         pa.csv.write_csv(pa.table(columns), path)
-        (tmp_path / "drafted.py").write_text(problem_draft.draft(path, target))
-        spec = importlib.util.spec_from_file_location(f"{cli.__package__}.drafted", tmp_path / "drafted.py")
+        (tmp_path / "drafted.py").write_text(draft_problem.draft(path, target))
+        spec = importlib.util.spec_from_file_location(f"{params.PACKAGE.name}.drafted", tmp_path / "drafted.py")
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
@@ -163,9 +166,9 @@ def test_a_column_with_gaps_becomes_an_optional_field(drafted):
 def test_data_that_will_not_do_is_refused_in_one_line(tmp_path, content, target, said):
     (tmp_path / "data.csv").write_text(content)
     with pytest.raises(UserError, match=said):
-        problem_draft.draft(tmp_path / "data.csv", target)
+        draft_problem.draft(tmp_path / "data.csv", target)
     with pytest.raises(UserError, match="that exists"):
-        problem_draft.draft(tmp_path / "nothing.csv", target)
+        draft_problem.draft(tmp_path / "nothing.csv", target)
 
 
 def test_every_field_of_the_record_has_a_column():

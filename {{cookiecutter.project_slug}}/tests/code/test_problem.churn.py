@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from {{ cookiecutter.__package }} import data, problem, schema
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.data import clean, read, schema
 from {{ cookiecutter.__package }}.problem import Record
 
 PUBLISHED = """customerID,gender,SeniorCitizen,Partner,Dependents,tenure,PhoneService,MultipleLines,InternetService,OnlineSecurity,OnlineBackup,DeviceProtection,TechSupport,StreamingTV,StreamingMovies,Contract,PaperlessBilling,PaymentMethod,MonthlyCharges,TotalCharges,Churn
@@ -29,7 +30,7 @@ def test_each_category_is_the_place_among_its_choices():
 
 def test_the_published_spelling_becomes_the_record_s(tmp_path):
     (tmp_path / "telco.csv").write_text(PUBLISHED)
-    cleaned = data.clean("telco", data.read(tmp_path / "telco.csv"))
+    cleaned = clean.clean("telco", read.read(tmp_path / "telco.csv"))
     assert cleaned.target.tolist() == [0, 1, 0]
     assert cleaned.dropped == {"churn missing": 1}
     assert cleaned.columns["totalcharges"].tolist() == [29.85, 108.15, 0.0]
@@ -43,7 +44,7 @@ def test_the_published_spelling_becomes_the_record_s(tmp_path):
 
 def test_a_customer_who_is_not_new_and_has_no_total_is_left_out(tmp_path):
     (tmp_path / "telco.csv").write_text(PUBLISHED.replace("53.85,108.15", "53.85, "))
-    assert data.clean("telco", data.read(tmp_path / "telco.csv")).dropped["totalcharges missing"] == 1
+    assert clean.clean("telco", read.read(tmp_path / "telco.csv")).dropped["totalcharges missing"] == 1
 
 
 @pytest.mark.parametrize(("threshold", "leaves"), [(0.5, [False, True, True]), (0.7, [False, False, True])])

@@ -6,7 +6,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from {{ cookiecutter.__package }} import data, problem, schema
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.data import clean, read, schema
 from {{ cookiecutter.__package }}.problem import Record
 
 
@@ -67,16 +68,16 @@ def rides():
 def test_rides_of_1_to_60_minutes_are_kept_and_no_others(rides):
     start = rides["lpep_pickup_datetime"]
     seconds = np.resize([59, 60, 3600, 3601], 400).astype("timedelta64[s]")
-    cleaned = data.clean("rides", {**rides, "lpep_dropoff_datetime": start + seconds})
+    cleaned = clean.clean("rides", {**rides, "lpep_dropoff_datetime": start + seconds})
     assert sorted(set(cleaned.target)) == [1.0, 60.0]
     assert cleaned.dropped == {"duration under 1 minute": 100, "duration over 60 minutes": 100}
 
 
 def test_rows_come_out_oldest_first_whatever_their_order_in_the_file(rides):
     backwards = {name: values[::-1] for name, values in rides.items()}
-    times = data.clean("backwards", backwards).columns[problem.TIME]
+    times = clean.clean("backwards", backwards).columns[problem.TIME]
     assert np.all(np.diff(times) >= np.timedelta64(0))
-    assert data.clean("backwards", backwards).span == data.clean("rides", rides).span
+    assert clean.clean("backwards", backwards).span == clean.clean("rides", rides).span
 
 
 def test_parquet_csv_and_the_names_of_yellow_cabs_give_the_same_rows(rides, tmp_path):
@@ -88,4 +89,4 @@ def test_parquet_csv_and_the_names_of_yellow_cabs_give_the_same_rows(rides, tmp_
     pa.parquet.write_table(seconds, tmp_path / "seconds.parquet")
     pa.csv.write_csv(green, tmp_path / "green.csv")
     files = sorted(tmp_path.iterdir())
-    assert len({data.clean(file.name, data.read(file)).fingerprint for file in files}) == 1
+    assert len({clean.clean(file.name, read.read(file)).fingerprint for file in files}) == 1

@@ -1,130 +1,138 @@
 """The registry: who serves, how that changes, and where a version comes from."""
 
 import contextlib
+import getpass
 
 import pytest
 from mlflow import MlflowClient, MlflowException
 
-from {{ cookiecutter.__package }} import moves, params, pipeline, problem, registry, source, tracking
-from {{ cookiecutter.__package }}.card import markdown
-from {{ cookiecutter.__package }}.cli import UserError
-from {{ cookiecutter.__package }}.predictor import Predictor
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.model import bundle, fetch
+from {{ cookiecutter.__package }}.model.predictor import Predictor
+from {{ cookiecutter.__package }}.pipeline import run
+from {{ cookiecutter.__package }}.registry import champion_log, versions
+from {{ cookiecutter.__package }}.registry.model_card import markdown
+from {{ cookiecutter.__package }}.tools import registry
+from {{ cookiecutter.__package }}.tracking import conventions, store
 
 
 @pytest.fixture
-def versions(trained, tmp_path, monkeypatch):
+def three(trained, tmp_path, monkeypatch):
     """A registry of its own with three versions of the trained model; the first is champion."""
-    monkeypatch.setattr(tracking, "model_name", lambda: f"model-{tmp_path.name}")
-    return [str(registry.register(trained.model_uri, trained.run_id, "a card")[0].version) for _ in range(3)]
+    monkeypatch.setattr(conventions, "model_name", lambda: f"model-{tmp_path.name}")
+    return [str(versions.register(trained.model_uri, trained.run_id, "a card")[0].version) for _ in range(3)]
 
 
 def champion():
-    return str(registry.champion().version)
+    return str(versions.champion().version)
 
 
-def test_the_first_version_is_champion_and_the_newest_challenger(versions):
+def test_the_first_version_is_champion_and_the_newest_challenger(three):
     aliases = {row["version"]: row["aliases"] for row in registry.listing()}
     assert aliases == {"1": "champion", "2": "", "3": "challenger"}
 
 
-def test_promotion_and_rollback_move_the_champion_there_and_back(versions):
-    assert "replaced version 1" in registry.promote("3")
-    registry.promote("2")
+def test_promotion_and_rollback_move_the_champion_there_and_back(three):
+    assert "replaced version 1" in versions.promote("3")
+    versions.promote("2")
     assert champion() == "2"
-    registry.rollback()
+    versions.rollback()
     assert champion() == "3"
-    registry.rollback()
+    versions.rollback()
     assert champion() == "1"
     with pytest.raises(UserError, match="nothing to roll back to"):
-        registry.rollback()
+        versions.rollback()
 
 
 @pytest.mark.parametrize(
     ("action", "number", "why"),
     [
-        (registry.promote, "1", "champion already"),
-        (registry.promote, "99", "no version 99"),
-        (registry.promote, "latest", "no version number"),
+        (versions.promote, "1", "champion already"),
+        (versions.promote, "99", "no version 99"),
+        (versions.promote, "latest", "no version number"),
         (registry.archive, "1", "is champion"),
         (registry.trace, "99", "no version 99"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_changes_nothing(versions, action, number, why):
+def test_what_makes_no_sense_is_refused_and_changes_nothing(three, action, number, why):
     with pytest.raises(UserError, match=why):
         action(number)
     assert champion() == "1"
 
 
-def test_an_archived_version_is_not_promoted_and_not_rolled_back_to(versions):
-    registry.promote("2")
+def test_an_archived_version_is_not_promoted_and_not_rolled_back_to(three):
+    versions.promote("2")
     registry.archive("1")
     with pytest.raises(UserError, match="archived"):
-        registry.promote("1")
+        versions.promote("1")
     with pytest.raises(UserError, match="archived"):
-        registry.rollback()
+        versions.rollback()
     assert champion() == "2"
 
 
-def test_every_move_of_the_champion_is_remembered_with_who_and_why(versions):
-    registry.promote("3", "fewer errors at night")
-    registry.rollback("it was slower")
+def test_every_move_of_the_champion_is_remembered_with_who_and_why(three):
+    versions.promote("3", "fewer errors at night")
+    versions.rollback("it was slower")
     moved = [(row["what"], row["from"], row["to"], row["why"]) for row in registry.history()]
     assert moved == [
         ("rollback", "3", "1", "it was slower"),
         ("promote", "1", "3", "fewer errors at night"),
         ("register", "-", "1", "the first version"),
     ]
-    assert {row["who"] for row in registry.history()} == {tracking.user()}
+    assert {row["who"] for row in registry.history()} == {getpass.getuser()}
 
 
-def test_on_a_server_a_move_needs_a_reason(versions, monkeypatch):
-    client = tracking.connect()
-    monkeypatch.setattr(tracking, "is_local", lambda: False)
-    monkeypatch.setattr(tracking, "connect", lambda: client)
-    for action in (lambda: registry.promote("2", " "), registry.rollback):
+def test_on_a_server_a_move_needs_a_reason(three, monkeypatch):
+    client = store.connect()
+    versions.promote("3")
+    monkeypatch.setattr(conventions, "is_local", lambda: False)
+    monkeypatch.setattr(store, "connect", lambda: client)
+    for action in (lambda: versions.promote("2", " "), versions.rollback):
         with pytest.raises(UserError, match="REASON="):
             action()
+    assert champion() == "3"
+
+
+def test_who_comes_second_is_told_and_changes_nothing(three):
+    client = store.connect()
+    with champion_log.alone(client, conventions.model_name()), pytest.raises(UserError, match="at this moment"):
+        versions.promote("2")
     assert champion() == "1"
+    assert "replaced version 1" in versions.promote("2")
 
 
-def test_who_comes_second_is_told_and_changes_nothing(versions):
-    client = tracking.connect()
-    with moves.alone(client, tracking.model_name()), pytest.raises(UserError, match="at this moment"):
-        registry.promote("2")
-    assert champion() == "1"
-    assert "replaced version 1" in registry.promote("2")
+def test_a_move_that_was_cut_off_does_not_stop_the_next_for_long(three, monkeypatch):
+    client = store.connect()
+    client.create_registered_model(f"{conventions.model_name()}.moving")
+    monkeypatch.setattr(champion_log, "STALE_SECONDS", -1)
+    assert "replaced version 1" in versions.promote("2")
 
 
-def test_a_move_that_was_cut_off_does_not_stop_the_next_for_long(versions, monkeypatch):
-    client = tracking.connect()
-    client.create_registered_model(f"{tracking.model_name()}.moving")
-    monkeypatch.setattr(moves, "STALE_SECONDS", -1)
-    assert "replaced version 1" in registry.promote("2")
-
-
-def test_a_champion_that_changed_meanwhile_is_left_as_it_is(versions, monkeypatch):
+def test_a_champion_that_changed_meanwhile_is_left_as_it_is(three, monkeypatch):
     @contextlib.contextmanager
     def slowly(client, name):
         client.set_registered_model_alias(name, "champion", "3")
         yield
 
-    monkeypatch.setattr(moves, "alone", slowly)
+    monkeypatch.setattr(champion_log, "alone", slowly)
     with pytest.raises(UserError, match="changed by somebody else"):
-        registry.promote("2")
+        versions.promote("2")
     assert champion() == "3"
 
 
-def test_a_move_that_the_store_refuses_is_not_remembered(versions, monkeypatch):
+def test_a_move_that_the_store_refuses_is_not_remembered(three, monkeypatch):
     def refuses(*_):
         raise MlflowException("only a maintainer of the team may do this")
 
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", refuses)
     with pytest.raises(UserError, match="maintainer"):
-        registry.promote("2")
+        versions.promote("2")
     assert [row["what"] for row in registry.history()] == ["register"]
 
 
-def test_a_version_is_traced_to_its_commit_data_and_lock(versions, trained):
+def test_a_version_is_traced_to_its_commit_data_and_lock(three, trained):
     found = registry.trace("1")
     assert found["run"] == trained.run_id
     assert found["data_fingerprint"] == trained.card["data"]["fingerprint"]
@@ -132,23 +140,26 @@ def test_a_version_is_traced_to_its_commit_data_and_lock(versions, trained):
     assert {"git_commit", "lock_fingerprint"} <= set(found)
 
 
-def test_the_served_champion_says_its_version(versions):
-    registry.promote("2")
-    assert source.fetch(f"models:/{tracking.model_name()}@champion").version == "2"
+def test_the_served_champion_says_its_version(three):
+    versions.promote("2")
+    assert bundle.read(fetch.folder(f"models:/{conventions.model_name()}@champion")).version == "2"
 
 
-def test_the_pipeline_registers_a_version_that_serves(tmp_path, store, settings, monkeypatch, capsys):
-    monkeypatch.setattr(tracking, "model_name", lambda: f"model-{tmp_path.name}")
+def test_the_pipeline_registers_a_version_that_serves(tmp_path, tracking_store, settings, monkeypatch, capsys):
+    monkeypatch.setattr(conventions, "model_name", lambda: f"model-{tmp_path.name}")
     monkeypatch.setattr(params, "load", lambda: settings)
-    assert pipeline.run(folder=tmp_path) == "1"
+    assert run.run(folder=tmp_path) == "1"
     printed = capsys.readouterr().out
     assert all(f"{step} took" in printed for step in ("data", "validate", "train", "gate", "register"))
-    assert Predictor(source.fetch(f"models:/{tracking.model_name()}@champion")).card["model_version"] == "1"
+    assert (
+        Predictor(bundle.read(fetch.folder(f"models:/{conventions.model_name()}@champion"))).card["model_version"]
+        == "1"
+    )
     assert "Model card" in (tmp_path / "reports" / "model-card.md").read_text()
     assert "<h1>Model card" in (tmp_path / "reports" / "model-card.html").read_text()
     assert "version 1" in registry.card(folder=tmp_path / "docs")
     assert (tmp_path / "docs" / "model-card.md").read_text() == (tmp_path / "reports" / "model-card.md").read_text()
-    assert pipeline.run(folder=tmp_path) == "2"
+    assert run.run(folder=tmp_path) == "2"
     assert champion() == "1"
 
 
@@ -166,7 +177,7 @@ def test_the_card_names_data_metrics_and_commit(trained):
     assert ("### Calibration" in text) == (problem.TASK == "binary")
 
 
-def test_there_is_no_card_before_there_is_a_champion(store, monkeypatch):
-    monkeypatch.setattr(tracking, "model_name", lambda: "nobody")
+def test_there_is_no_card_before_there_is_a_champion(tracking_store, monkeypatch):
+    monkeypatch.setattr(conventions, "model_name", lambda: "nobody")
     with pytest.raises(UserError, match="no champion yet"):
         registry.card()

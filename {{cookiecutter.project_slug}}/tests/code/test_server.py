@@ -28,8 +28,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from {{ cookiecutter.__package }} import check, cli, params, remote, server, teams, tracking, webhook
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.tracking import conventions, server_errors, store
+from {{ cookiecutter.__package }}.tracking_server import connection_check, start, users, webhook
 
 ADMIN = "the administrator's password"
 PASSWORDS: dict[str, str] = {}
@@ -51,7 +53,7 @@ def administrator(address):
         patch.setenv("TRACKING_ADMIN_PASSWORD", ADMIN)
         # A receiver of webhooks is public and speaks https, unless it is told otherwise.
         patch.setenv("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http")
-        remote.reach.cache_clear()
+        server_errors.reach.cache_clear()
         yield
 
 
@@ -78,7 +80,7 @@ def address(tmp_path_factory):
     }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", cli.__package__, "server", "--port", str(port), "--workers", "1"],
+            [sys.executable, "-m", params.PACKAGE.name, "server", "--port", str(port), "--workers", "1"],
             env=environment,
             stdout=log,
             stderr=log,
@@ -96,7 +98,7 @@ def address(tmp_path_factory):
             ("max", "blue", "maintainer"),
             ("otto", "red", "member"),
         ]:
-            PASSWORDS[name] = teams.add(name, team, role)
+            PASSWORDS[name] = users.add(name, team, role)
     yield url
     process.terminate()
     process.wait(30)
@@ -107,19 +109,19 @@ def as_user(address, monkeypatch):
     """Become somebody in a team, as the `.env` of a client says who one is."""
 
     def become(name, team="blue", password=""):
-        remote.reach.cache_clear()
+        server_errors.reach.cache_clear()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password or PASSWORDS[name])
         monkeypatch.setenv("MLFLOW_WORKSPACE", team)
-        return tracking.connect()
+        return store.connect()
 
     return become
 
 
 def register(client, name):
     """A version of a model of its own; gives the id of its run."""
-    run = client.create_run(tracking.experiment())
+    run = client.create_run(conventions.experiment())
     client.log_text(run.info.run_id, "a model", "model.txt")
     client.create_registered_model(name)
     client.create_model_version(name, f"runs:/{run.info.run_id}/model.txt", run.info.run_id)
@@ -135,7 +137,7 @@ def version(as_user, request):
 
 def refused(action):
     """Whether the server refuses what somebody tries."""
-    with pytest.raises(UserError) as error, tracking.errors():
+    with pytest.raises(UserError) as error, store.errors():
         action()
     assert "does not let" in str(error.value) or "only a maintainer" in str(error.value)
     return True
@@ -207,9 +209,9 @@ def test_the_guard_is_not_passed_by_saying_the_same_in_another_way(as_user, vers
 
 def test_the_check_says_in_five_lines_what_works(as_user, capsys):
     as_user("mo")
-    assert check.main() == 0
+    assert connection_check.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [[name, "ok"] for name in check.STEPS]
+    assert [line.split()[:2] for line in lines] == [[name, "ok"] for name in connection_check.STEPS]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_the_check_says_in_five_lines_what_works(as_user, capsys):
 def test_the_check_stops_where_something_is_wrong(as_user, capsys, user, team, failed, said):
     with contextlib.suppress(UserError):
         as_user(user, team, PASSWORDS.get(user, "guessed"))
-    assert check.main() == 1
+    assert connection_check.main() == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "FAIL" in line]
     assert line.startswith(failed)
     assert said in line
@@ -270,13 +272,13 @@ def said_so(status, body=b"", more=b""):
     ],
 )
 def test_what_is_wrong_with_a_server_is_one_line_within_its_patience(monkeypatch, answer, said):
-    remote.reach.cache_clear()
-    monkeypatch.setattr(remote, "PATIENCE_SECONDS", 1)
+    server_errors.reach.cache_clear()
+    monkeypatch.setattr(server_errors, "PATIENCE_SECONDS", 1)
     with answering(answer) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         started = time.monotonic()
         with pytest.raises(UserError, match=said) as error:
-            tracking.connect()
+            store.connect()
     assert time.monotonic() - started < 2
     assert "\n" not in str(error.value)
 
@@ -320,12 +322,12 @@ def test_a_certificate_that_does_not_hold_is_told_with_the_remedy(tmp_path, monk
     listener = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     listener.socket = context.wrap_socket(listener.socket, server_side=True)
     threading.Thread(target=listener.serve_forever, daemon=True).start()
-    remote.reach.cache_clear()
+    server_errors.reach.cache_clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{listener.server_address[1]}")
     if trusted:
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(cert))
     with pytest.raises(UserError, match=re.escape(said)):
-        tracking.connect()
+        store.connect()
     listener.shutdown()
     listener.server_close()
 
@@ -333,34 +335,34 @@ def test_a_certificate_that_does_not_hold_is_told_with_the_remedy(tmp_path, monk
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UserError, match="start one with `make tracking-server`"):
-        tracking.connect()
+        store.connect()
 
 
 def test_a_clock_that_is_off_is_said(as_user, capsys, monkeypatch):
-    monkeypatch.setattr(remote.time, "time", lambda: 1_000_000_000.0)
+    monkeypatch.setattr(server_errors.time, "time", lambda: 1_000_000_000.0)
     as_user("mo")
     assert "clock" in capsys.readouterr().err
     with pytest.raises(UserError, match="clock"):
-        check.reach()
+        connection_check.reach()
 
 
 def test_secrets_are_strong_private_and_written_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "SECRETS", tmp_path / ".env")
-    monkeypatch.setattr(server, "ROOT", tmp_path)
-    path = server.write_secrets()
+    monkeypatch.setattr(start, "SECRETS", tmp_path / ".env")
+    monkeypatch.setattr(start, "ROOT", tmp_path)
+    path = start.write_secrets()
     values = [line.split("=", 1)[1] for line in path.read_text().splitlines() if not line.startswith("#")]
-    assert len(set(values)) == len(server.NAMES)
+    assert len(set(values)) == len(start.NAMES)
     assert all(len(value) >= 32 for value in values)
     assert sys.platform == "win32" or path.stat().st_mode & 0o077 == 0
     with pytest.raises(UserError, match="there already"):
-        server.write_secrets()
+        start.write_secrets()
 
 
 def test_what_a_client_needs_goes_into_its_env_and_leaves_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(teams, "ROOT", tmp_path)
+    monkeypatch.setattr(users, "ROOT", tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     (tmp_path / ".env").write_text("OURS=kept\nMLFLOW_WORKSPACE=old\n")
-    teams.save("ana", "blue", "a-password")
+    users.save("ana", "blue", "a-password")
     assert (tmp_path / ".env").read_text().splitlines() == [
         "OURS=kept",
         "MLFLOW_WORKSPACE=blue",
@@ -381,19 +383,19 @@ def test_what_a_client_needs_goes_into_its_env_and_leaves_the_rest(tmp_path, mon
 )
 def test_a_user_that_cannot_be_is_refused_in_one_line(address, words, said):
     with pytest.raises(UserError, match=re.escape(said)) as error:
-        type_in(address, teams, *words)
+        type_in(address, users, *words)
     assert "\n" not in str(error.value)
 
 
 def test_a_role_takes_the_place_of_the_one_before_and_is_listed(address, capsys):
     for role in ("member", "viewer"):
-        type_in(address, teams, "--name", "ines", "--team", "blue", "--role", role)
+        type_in(address, users, "--name", "ines", "--team", "blue", "--role", role)
     assert capsys.readouterr().out.count("MLFLOW_TRACKING_PASSWORD=") == 1
-    type_in(address, teams, "--list")
+    type_in(address, users, "--list")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ines")]
     assert line.split()[1:3] == ["blue", "viewer"]
-    type_in(address, teams, "--name", "ines", "--remove")
-    type_in(address, teams, "--list")
+    type_in(address, users, "--name", "ines", "--remove")
+    type_in(address, users, "--list")
     assert not any(line.startswith("ines ") for line in capsys.readouterr().out.splitlines()[1:])
 
 
@@ -462,11 +464,11 @@ def test_a_call_that_is_old_or_changed_is_not_believed():
 
 
 def test_the_container_starts_the_server_with_the_same_settings():
-    script = (params.ROOT / "tracking" / "start.sh").read_text()
-    assert all(f"{name}={value}" in script for name, value in server.ENVIRONMENT.items())
+    script = (params.ROOT / "deploy" / "tracking-server" / "start.sh").read_text()
+    assert all(f"{name}={value}" in script for name, value in start.ENVIRONMENT.items())
     here, there = (
         dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
-        for text in (server.settings(pathlib.Path(), "sqlite:///x.db"), script)
+        for text in (start.settings(pathlib.Path(), "sqlite:///x.db"), script)
     )
     own = {"database_uri": "", "authorization_function": ""}
     assert here | own == there | own

@@ -22,9 +22,13 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, Topic
 from confluent_kafka.admin import AdminClient
 from records import ANSWER, BOUNDED, REQUIRED, broken, several
 
-from {{ cookiecutter.__package }} import cli, health, kafka, params, problem, schema, stream
-from {{ cookiecutter.__package }}.cli import UserError
-from {{ cookiecutter.__package }}.health import Health
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.serving import broker, health, worker
+from {{ cookiecutter.__package }}.serving.broker import Stream
+from {{ cookiecutter.__package }}.serving.health import Health
 
 SECONDS = 60
 
@@ -43,7 +47,7 @@ def start_broker(port):
 
 
 @pytest.fixture(scope="module")
-def broker():
+def address():
     """The address of a broker."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if given:
@@ -58,13 +62,13 @@ def broker():
 
 
 @pytest.fixture
-def topics(broker, monkeypatch):
+def topics(address, monkeypatch):
     """Topics and a group that no other test uses."""
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", address)
     mark = uuid.uuid4().hex[:8]
     names = {name: f"{name}-{mark}" for name in ("events", "predictions", "dead_letters", "group")}
-    made = params.Stream(**names, partitions=2, batch_size=100, linger_seconds=0.02)
-    kafka.require_topics(made.events, made.predictions, made.dead_letters, partitions=2)
+    made = Stream(**names, partitions=2, batch_size=100, linger_seconds=0.02)
+    broker.require_topics(made.events, made.predictions, made.dead_letters, partitions=2)
     return made
 
 
@@ -72,16 +76,16 @@ def topics(broker, monkeypatch):
 def working(predictor, topics, **replaced):
     """A worker in a thread, for the length of a with block."""
     state = Health(predictor.card)
-    worker = stream.Worker(predictor, topics, state)
+    running = worker.Worker(predictor, topics, state)
     for name, value in replaced.items():
-        setattr(worker, name, value)
-    thread = threading.Thread(target=worker.run)
+        setattr(running, name, value)
+    thread = threading.Thread(target=running.run)
     thread.start()
     try:
         wait(lambda: not state.ready())
         yield state
     finally:
-        worker.stop()
+        running.stop()
         thread.join(SECONDS)
         assert not thread.is_alive()
 
@@ -95,7 +99,7 @@ def wait(true):
 
 def send(topic, events):
     """Send (key, value) pairs."""
-    producer = Producer(kafka.settings())
+    producer = Producer(broker.settings())
     for key, value in events:
         content = json.dumps(value) if isinstance(value, dict) else value
         producer.produce(topic, content, key)
@@ -104,7 +108,7 @@ def send(topic, events):
 
 def receive(topic, count):
     """The first `count` messages of a topic, and whatever comes within a moment after them."""
-    consumer = Consumer(kafka.settings(**{"group.id": "test", "enable.auto.commit": False}))
+    consumer = Consumer(broker.settings(**{"group.id": "test", "enable.auto.commit": False}))
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(2)])
     found, deadline = [], time.monotonic() + SECONDS
     while len(found) < count and time.monotonic() < deadline:
@@ -149,7 +153,7 @@ def test_an_event_without_an_id_is_keyed_as_it_came_or_by_its_place(predictor, t
 )
 def test_a_bad_event_goes_to_the_dead_letters_as_it_was_with_reason_and_origin(predictor, value, reason):
     message = Message(topic="events", partition=3, offset=41, key=b"k", value=value)
-    (output,) = stream.answer([message], predictor, params.Stream())
+    (output,) = worker.answer([message], predictor, Stream())
     assert (output.topic, output.key, output.value) == ("dead-letters", b"k", value)
     headers = dict(output.headers)
     assert headers["reason"].decode().startswith(reason)
@@ -201,16 +205,16 @@ def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_leav
 def test_a_broker_that_goes_and_comes_back_costs_one_line_each_and_readiness_meanwhile(predictor, monkeypatch, capfd):
     port = free_port()
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}")
-    topics = params.Stream(partitions=2)
+    topics = Stream(partitions=2)
     names = (topics.events, topics.predictions, topics.dead_letters)
     process = start_broker(port)
-    kafka.require_topics(*names, partitions=2)
+    broker.require_topics(*names, partitions=2)
     with working(predictor, topics) as state:
         process.kill()
         process.wait()
         wait(lambda: state.ready() == "the broker is away")
         process = start_broker(port)
-        kafka.require_topics(*names, partitions=2)
+        broker.require_topics(*names, partitions=2)
         wait(lambda: not state.ready())
         send(topics.events, events(5))
         assert len(receive(topics.predictions, 5)) == 5
@@ -229,7 +233,7 @@ def command(trained, topics, monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", cli.__package__, "stream", "--port", str(port)],
+        [sys.executable, "-m", params.PACKAGE.name, "stream", "--port", str(port)],
         cwd=params.ROOT / "src",
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -290,18 +294,18 @@ def test_a_side_port_that_is_taken_is_named(predictor):
 def test_without_a_broker_the_remedy_is_one_line(monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     with pytest.raises(UserError, match="start one with `make broker`"):
-        kafka.require_topics("events", partitions=1, seconds=1)
+        broker.require_topics("events", partitions=1, seconds=1)
 
 
 def test_credentials_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "worker")
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("KAFKA_HEAP_OPTS", "-Xmx1g")
-    found = kafka.settings()
+    found = broker.settings()
     assert (found["sasl.username"], found["security.protocol"]) == ("worker", "SASL_SSL")
     assert "heap.opts" not in found
 
 
 def test_topics_are_made_once(topics):
-    kafka.require_topics(topics.events, partitions=2)
-    assert len(AdminClient(kafka.settings()).list_topics(timeout=5).topics[topics.events].partitions) == 2
+    broker.require_topics(topics.events, partitions=2)
+    assert len(AdminClient(broker.settings()).list_topics(timeout=5).topics[topics.events].partitions) == 2

@@ -2,23 +2,26 @@
 
 import pytest
 
-from {{ cookiecutter.__package }} import params, problem, tracking, tune
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.tracking import conventions, store
+from {{ cookiecutter.__package }}.training import tune
 
 
 @pytest.fixture
-def linear(settings, tmp_path, monkeypatch, store):
+def linear(settings, tmp_path, monkeypatch, tracking_store):
     """Settings that fit in a moment, and a study of the test's own."""
     monkeypatch.setenv("TUNE_STORAGE", f"sqlite:///{(tmp_path / 'tune.db').as_posix()}")
-    return settings.model_copy(update={"model": settings.model.model_copy(update={"estimator": "linear"})})
+    return settings.model_copy(update={"model": params.Model(estimator="linear")})
 
 
 def test_every_trial_is_a_run_below_the_search_s_own(linear, dataset):
     found = tune.search(dataset, linear, trials=3, timeout=None)
     assert len(found.trials) == 3
-    client = tracking.connect()
-    (parent,) = client.search_runs([tracking.experiment()], f"tags.study = '{found.study_name}'")
-    children = client.search_runs([tracking.experiment()], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    client = store.connect()
+    (parent,) = client.search_runs([conventions.experiment()], f"tags.study = '{found.study_name}'")
+    children = client.search_runs([conventions.experiment()], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert len(children) == 3
     assert all("alpha" in child.data.params for child in children)
     assert parent.data.params["best.alpha"] == str(found.best_params["alpha"])
@@ -35,23 +38,28 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(linear, dataset, capsys)
     assert len(tune.search(dataset, linear, trials=4, timeout=None).trials) == 4
 
 
-def test_other_data_or_another_space_is_another_search(linear, dataset):
+def look_in(monkeypatch, **space):
+    """Settings whose `[tune.space]` has these ranges."""
+    monkeypatch.setattr(tune.Tune, "load", lambda: tune.Tune(space=space))
+
+
+def test_other_data_or_another_space_is_another_search(linear, dataset, monkeypatch):
     one = tune.study(dataset, linear)
     other = tune.study(dataset.take(slice(500)), linear)
-    third = tune.study(dataset, linear.model_copy(update={"tune": params.Tune(space={"alpha": [1.0, 2.0]})}))
-    assert len({one.study_name, other.study_name, third.study_name}) == 3
     assert tune.study(dataset, linear).study_name == one.study_name
+    look_in(monkeypatch, alpha=[1.0, 2.0])
+    assert len({one.study_name, other.study_name, tune.study(dataset, linear).study_name}) == 3
 
 
-def test_values_stay_in_their_ranges(linear, dataset):
-    space = {"alpha": [0.5, 2.0, "log"], "fit_intercept": [True, False]}
-    found = tune.search(dataset, linear.model_copy(update={"tune": params.Tune(space=space)}), trials=3, timeout=None)
+def test_values_stay_in_their_ranges(linear, dataset, monkeypatch):
+    look_in(monkeypatch, alpha=[0.5, 2.0, "log"], fit_intercept=[True, False])
+    found = tune.search(dataset, linear, trials=3, timeout=None)
     assert all(0.5 <= trial.params["alpha"] <= 2.0 for trial in found.trials)
     assert all(trial.params["fit_intercept"] in (True, False) for trial in found.trials)
 
 
 def test_without_a_space_the_remedy_is_told(linear):
-    other = linear.model_copy(update={"model": linear.model.model_copy(update={"estimator": "sklearn.svm.SVR"})})
+    other = linear.model_copy(update={"model": params.Model(estimator="sklearn.svm.SVR")})
     with pytest.raises(UserError, match="has no ranges for"):
         tune.space(other)
 

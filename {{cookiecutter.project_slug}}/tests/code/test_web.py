@@ -1,21 +1,21 @@
-"""The HTTP door: one record or many, and a helpful refusal of everything else."""
+"""The HTTP service: one record or many, and a helpful refusal of everything else."""
 
-import dataclasses
 import json
-import math
 
 import pytest
 from records import ANSWER, REQUIRED, WRONG, several
 
-from {{ cookiecutter.__package }} import package, params, problem, schema, web
-from {{ cookiecutter.__package }}.predictor import Predictor
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.serving import app
+from {{ cookiecutter.__package }}.serving.app import Web
 
-LIMITS = params.Service(max_records=5, max_bytes=100_000, max_explained=3)
+LIMITS = Web(max_records=5, max_bytes=100_000)
 
 
 @pytest.fixture
 def client(predictor):
-    return web.create_app(predictor, LIMITS).test_client()
+    return app.create_app(predictor, LIMITS).test_client()
 
 
 def test_ping_answers_pong(client):
@@ -59,7 +59,7 @@ def test_a_bad_field_is_named_with_its_value_and_what_was_expected(client, field
 
 def test_every_field_that_is_required_is_missed(client):
     errors = client.post("/predict", json={}).json["errors"]
-    assert [error["field"] for error in errors] == [field.name for field in REQUIRED][: web.MAX_ERRORS]
+    assert [error["field"] for error in errors] == [field.name for field in REQUIRED][: app.MAX_ERRORS]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_other_content_paths_and_methods_are_problems_too(client):
 
 
 def test_without_a_model_only_readiness_and_predictions_fail():
-    client = web.create_app(None, why_not="it is gone").test_client()
+    client = app.create_app(None, why_not="it is gone").test_client()
     assert client.get("/livez").status_code == 200
     for response in (client.get("/readyz"), client.post("/predict", json=problem.EXAMPLE)):
         assert (response.status_code, response.json["detail"]) == (503, "it is gone")
@@ -104,7 +104,7 @@ def test_without_a_model_only_readiness_and_predictions_fail():
 
 def test_a_worker_whose_model_is_gone_says_so_instead_of_dying(monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_URI", str(tmp_path))
-    response = web.app().test_client().get("/readyz")
+    response = app.app().test_client().get("/readyz")
     assert response.status_code == 503
     assert "no model in" in response.json["detail"]
 
@@ -115,39 +115,10 @@ def test_the_page_has_a_field_for_each_of_the_record_and_the_model_s_card(client
     assert predictor.card["run_id"] in page
 
 
-def test_an_explanation_is_parts_that_sum_to_the_score(client):
-    record = several(1)[0]
-    plain, explained = (client.post(f"/predict{query}", json=record).json for query in ("", "?explain=true"))
-    assert "explanation" not in plain
-    assert explained[ANSWER[0]] == plain[ANSWER[0]]
-    why = explained["explanation"]
-    assert list(why["contributions"]) == list(problem.FEATURES)
-    assert why["base_value"] + sum(why["contributions"].values()) == pytest.approx(why["score"])
-    if problem.TASK == "binary":
-        assert 1 / (1 + math.exp(-why["score"])) == pytest.approx(plain[ANSWER[0]], abs=1e-3)
-
-
-def test_of_a_list_each_record_is_explained(client):
-    answers = client.post("/predict?explain=true", json=several(3)).json
-    assert len({json.dumps(answer["explanation"]) for answer in answers}) == 3
-
-
-@pytest.mark.parametrize(
-    ("query", "status", "said"), [("maybe", 422, "true or false"), ("true", 413, "explained at once")]
-)
-def test_an_explanation_that_cannot_be_given_is_refused(client, query, status, said):
-    answer = client.post(f"/predict?explain={query}", json=several(1) * 4)
-    assert answer.status_code == status
-    assert said in answer.json["detail"]
-
-
-def test_a_model_without_explanations_still_answers(trained):
-    bare = dataclasses.replace(package.read(trained.folder), explainer=b"")
-    client = web.create_app(Predictor(bare)).test_client()
-    assert client.post("/predict", json=several(1)[0]).status_code == 200
-    answer = client.post("/predict?explain=true", json=several(1)[0])
-    assert answer.status_code == 422
-    assert "train again" in answer.json["detail"]
+def test_a_parameter_that_is_unknown_is_refused(client):
+    answer = client.post("/predict?explian=true", json=problem.EXAMPLE)
+    assert (answer.status_code, answer.json["title"]) == (422, "invalid parameter")
+    assert "explian=true is not understood" in answer.json["detail"]
 
 
 def test_the_description_lists_every_path_and_the_docs_show_it(client):

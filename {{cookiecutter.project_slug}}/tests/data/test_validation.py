@@ -6,28 +6,30 @@ import numpy as np
 import pytest
 from records import BOUNDED, broken
 
-from {{ cookiecutter.__package }} import data, params, problem, schema
-from {{ cookiecutter.__package }} import validate as validation
-from {{ cookiecutter.__package }}.cli import UserError
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data import clean, schema
+from {{ cookiecutter.__package }}.pipeline import validate
+from {{ cookiecutter.__package }}.pipeline.validate import Validation
 
 
 @pytest.fixture
 def require(tmp_path):
     def judge(dataset, rules, raw=None, **options):
         raw = dict(dataset.columns) if raw is None else raw
-        return validation.require(dataset, raw, rules, folder=tmp_path, **options)
+        return validate.require(dataset, raw, rules, folder=tmp_path, **options)
 
     return judge
 
 
 def test_the_sample_is_fit(require, dataset, tmp_path):
-    assert "FAIL" not in require(dataset, params.Validation())
+    assert "FAIL" not in require(dataset, Validation())
     assert schema.FIELDS[0].name in (tmp_path / "data.md").read_text()
 
 
 def test_too_few_rows(require, dataset, tmp_path):
     with pytest.raises(UserError, match="usable rows 100, allowed at least 500"):
-        require(dataset.take(slice(100)), params.Validation())
+        require(dataset.take(slice(100)), Validation())
     assert "FAIL" in (tmp_path / "data.md").read_text()
 
 
@@ -35,7 +37,7 @@ def test_too_many_dropped_rows(require):
     raw = dict(problem.prepare(problem.sample(1_000, 1)))
     raw[BOUNDED.name][:300] = broken(BOUNDED)
     with pytest.raises(UserError, match="dropped rows 3"):
-        require(data.clean("raw", raw), params.Validation(), raw)
+        require(clean.clean("raw", raw), Validation(), raw)
 
 
 def test_the_report_tells_types_gaps_and_words_that_nobody_knows(require, dataset, tmp_path):
@@ -44,7 +46,7 @@ def test_the_report_tells_types_gaps_and_words_that_nobody_knows(require, datase
     raw[field.name] = raw[field.name].astype(object if field.choices else float)
     raw[field.name][:100] = None if field.choices else np.nan
     raw[field.name][100] = broken(field)
-    report = require(data.clean("raw", raw), params.Validation(), raw)
+    report = require(clean.clean("raw", raw), Validation(), raw)
     (line,) = [line for line in report.splitlines() if line.startswith(f"| {field.name} | ") and "%" in line]
     assert line.split(" | ")[1:3] == ["text" if field.choices else "number", "10.0%"]
     assert ("nothing" in line) == bool(field.choices)
@@ -55,34 +57,34 @@ def test_the_report_tells_types_gaps_and_words_that_nobody_knows(require, datase
 
 def test_data_that_have_drifted_fail_by_hand_and_are_told_in_a_pipeline(require, dataset, trained):
     known = trained.card["distribution"]
-    assert "drifted" not in require(dataset, params.Validation(), known=known, drift_counts=True)
+    assert "drifted" not in require(dataset, Validation(), known=known, drift_counts=True)
     matrix = problem.features(dataset.columns)
     name = problem.FEATURES[int(np.argmax([len(np.unique(values)) for values in matrix.T]))]
     edges = np.array(known[name]["edges"])
     moved = {**known, name: {"edges": (edges - 10 * np.ptp(edges)).tolist(), "shares": known[name]["shares"]}}
-    assert "drifted" in require(dataset, params.Validation(), known=moved)
+    assert "drifted" in require(dataset, Validation(), known=moved)
     with pytest.raises(UserError, match=f"drift from the served model's data {name}"):
-        require(dataset, params.Validation(), known=moved, drift_counts=True)
+        require(dataset, Validation(), known=moved, drift_counts=True)
 
 
 def test_what_a_model_was_trained_on_is_what_the_served_one_tells(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
-    assert validation.reference() == trained.card["distribution"]
+    assert validate.reference() == trained.card["distribution"]
     monkeypatch.setenv("MODEL_URI", str(tmp_path / "nothing"))
-    assert validation.reference() == {}
+    assert validate.reference() == {}
 
 
 def test_the_same_rows_again_and_again(require):
     raw = {name: np.tile(values, 2) for name, values in problem.sample(600, 1).items()}
     with pytest.raises(UserError, match="repeated rows 5"):
-        require(data.clean("raw", raw), params.Validation())
+        require(clean.clean("raw", raw), Validation())
 
 
 def test_a_column_that_never_changes(require, dataset):
     name = schema.FIELDS[0].name
     columns = {**dataset.columns, name: np.full(len(dataset), dataset.columns[name][0], dataset.columns[name].dtype)}
     with pytest.raises(UserError, match=f"one value only {name}"):
-        require(dataclasses.replace(dataset, columns=columns), params.Validation())
+        require(dataclasses.replace(dataset, columns=columns), Validation())
 
 
 def test_a_feature_that_tells_the_target_by_itself(require, dataset):
@@ -93,11 +95,11 @@ def test_a_feature_that_tells_the_target_by_itself(require, dataset):
     told = matrix[:, number].astype(float)
     target = told if problem.TASK == "regression" else (told > np.median(told)).astype(float)
     with pytest.raises(UserError, match=f"tell the target {problem.FEATURES[number]}"):
-        require(dataclasses.replace(dataset, target=target), params.Validation())
+        require(dataclasses.replace(dataset, target=target), Validation())
 
 
 @pytest.mark.skipif(problem.TASK == "regression", reason="a number has no classes")
 def test_a_class_that_hardly_anybody_is_in(require, dataset):
     few = dataclasses.replace(dataset, target=(np.arange(len(dataset)) == 0).astype(float))
     with pytest.raises(UserError, match="smallest class"):
-        require(few, params.Validation())
+        require(few, Validation())

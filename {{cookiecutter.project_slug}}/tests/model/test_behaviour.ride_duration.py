@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from {{ cookiecutter.__package }} import problem, schema
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.data import schema
 from {{ cookiecutter.__package }}.problem import Record
 
 

@@ -1,0 +1,63 @@
+"""How every command ends: an exit code, and for what a person can mend one line that says how."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space, then run the command again",
+    errno.EROFS: "the folder is read-only: run the command where files can be written",
+    errno.EACCES: "permission denied: check who owns the file or folder",
+}
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can mend; the message names it and the remedy in one line."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the rest of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as whoever runs the machine sends it; it unwinds like Ctrl-C, so that nothing half-written is left."""
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main` and leave the process: 0 or its code, 1 for a mendable error, 130 for Ctrl-C, 143 for SIGTERM.
+
+    Errors that nobody foresaw keep their traceback: they are bugs, and it is needed to mend them.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        code = _say(str(error))
+    except KeyboardInterrupt as stop:
+        code = leave(isinstance(stop, Terminated))
+    except OSError as error:
+        reason = REMEDIES.get(error.errno or 0, error.strerror or str(error))
+        code = _say(f"{error.filename}: {reason}" if error.filename else reason)
+    sys.exit(code)
+
+
+def leave(terminated: bool = False) -> int:
+    """Say why the command ends early; gives its exit code."""
+    _say(f"stopped by {'SIGTERM' if terminated else 'Ctrl-C'}; nothing half-written was left behind")
+    return 143 if terminated else 130
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _say(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 1

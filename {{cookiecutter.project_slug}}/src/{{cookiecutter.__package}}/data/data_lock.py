@@ -1,0 +1,215 @@
+"""`data.lock` names the data sets that this code was made with by their content; `make data` restores exactly those."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+from numpy.typing import NDArray
+
+from .. import problem
+from ..base import params
+from ..base.errors import UserError, first_line
+from ..base.params import ROOT
+from ..problem import Columns
+from . import download, read
+
+FILE = ROOT / "data.lock"
+CACHE = ROOT / ".cache" / "data"
+"""Contents by their SHA-256; `DATA_STORE` names a folder or an `s3://` address with the same, for the whole team."""
+
+
+def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set; of this lock or another one.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        found = json.loads((file or FILE).read_text(encoding="utf-8"))
+        return {name: dict(entry) for name, entry in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{FILE.name} is damaged ({error}): bring it back with `git checkout {FILE.name}`") from None
+
+
+def named(path: Path) -> str:
+    """What the lock calls a file: its path in the project; nothing where it is outside."""
+    place = path.resolve()
+    return place.relative_to(ROOT).as_posix() if place.is_relative_to(ROOT) else ""
+
+
+def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray[Any]]]:
+    """What `read.rows` gives, where `source` may be a URL too; a file that is not the one that the lock names is told of.
+
+    Raises:
+        UserError: the file is missing, damaged, or lacks a column.
+    """
+    source = source or settings.source
+    if "://" not in source:
+        name, columns = read.rows(settings, source)
+        if source and (different := difference(Path(source))):
+            print(f"warning: {different}", file=sys.stderr)
+        return name, columns
+    path = fetch(source)
+    columns = read.read(path)
+    if named(path) not in entries():
+        keep(path, columns, source)
+    return source, columns
+
+
+def fetch(url: str) -> Path:
+    """The file at `url` as a local path under data/, fetched unless it is there already.
+
+    Raises:
+        UserError: the file cannot be fetched, or its content is not what the lock says.
+    """
+    path = ROOT / "data" / url.rsplit("/", 1)[-1]
+    entry = entries().get(named(path))
+    if not path.exists():
+        if entry:
+            restore(path, entry)
+        else:
+            download.get(url, path)
+    if entry and sha256(path) != entry["sha256"]:
+        path.replace(path.with_name(path.name + ".rejected"))
+        raise UserError(
+            f"{path.name} is not the file that {FILE.name} names (kept as {path.name}.rejected): fetch it again, or "
+            f"remove its entry from {FILE.name} if the publisher has corrected it"
+        )
+    return path
+
+
+def keep(path: Path, columns: Columns, origin: str = "") -> str:
+    """Name a data set in the lock as it is now, and keep its content in the cache and in `DATA_STORE`; says so.
+
+    `columns` are those that `read.read` gives of it.
+
+    Raises:
+        UserError: the file is outside the project, or the store cannot be written.
+    """
+    name = named(path)
+    if not name:
+        raise UserError(f"{path} is outside the project: put it under data/ first, so that everybody finds it there")
+    known, digest, count = entries(), sha256(path), len(next(iter(columns.values())))
+    entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": count, "span": _span(columns)}
+    entry["origin"] = origin or known.get(name, {}).get("origin", "")
+    stores = _stores()
+    for store, place in stores.items():
+        try:
+            _put(path, digest, *place)
+        except OSError as error:
+            raise UserError(f"DATA_STORE={store} cannot be written: {first_line(error)}") from None
+    partial = FILE.with_name(FILE.name + ".partial")
+    partial.write_text(json.dumps({**known, name: entry}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(FILE)
+    return f"{name} is named in {FILE.name} ({digest[:12]}, {count:,} rows) and kept in {' and '.join(stores)}"
+
+
+def _span(columns: Columns) -> str:
+    if not problem.TIME:
+        return ""
+    times = problem.prepare(columns)[problem.TIME]
+    known = times[~np.isnat(times)].astype("datetime64[s]")
+    return f"{known.min()} to {known.max()}" if len(known) else ""
+
+
+def difference(path: Path) -> str:
+    """How a file differs from what the lock names; nothing where it does not, or is not named."""
+    name = named(path)
+    entry = entries().get(name)
+    if entry is None or sha256(path) == entry["sha256"]:
+        return ""
+    return (
+        f"{name} is not the file that {FILE.name} names ({entry['rows']:,} rows, {entry['sha256'][:12]}): "
+        f"`make data` brings that one back, `make data KEEP={name}` names this one"
+    )
+
+
+def restore_all() -> Iterator[str]:
+    """Bring back every data set that is missing or different; a line for each.
+
+    Raises:
+        UserError: a content is found nowhere. A file of another content is kept beside it, as `.<hash>.replaced`.
+    """
+    for name, entry in entries().items():
+        path = ROOT / name
+        if path.exists() and sha256(path) == entry["sha256"]:
+            yield f"{name} is what {FILE.name} names"
+            continue
+        found = restore(path, entry)
+        yield f"{name} came back from {found} ({entry['rows']:,} rows)"
+
+
+def restore(path: Path, entry: dict[str, Any]) -> str:
+    """Bring one data set back; gives where its content was found."""
+    digest = entry["sha256"]
+    sources: dict[str, Callable[[Path], None]] = {
+        store: lambda to, system=system, folder=folder: pa.fs.copy_files(  # type: ignore[misc]
+            f"{folder}/{digest}", str(to), source_filesystem=system
+        )
+        for store, (system, folder) in _stores().items()
+    }
+    if "://" in entry["origin"]:
+        sources[entry["origin"]] = lambda to: download.get(entry["origin"], to)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Always the same name, so that a download that broke off goes on.
+    partial = path.with_name(path.name + ".incoming")
+    try:
+        for where, get in sources.items():
+            try:
+                get(partial)
+            except (OSError, UserError, pa.ArrowException):
+                continue
+            if sha256(partial) == digest:
+                if path.exists():
+                    path.replace(path.with_name(f"{path.name}.{sha256(path)[:8]}.replaced"))
+                partial.replace(path)
+                _put(path, digest, *_cache())
+                return where
+    finally:
+        partial.unlink(missing_ok=True)
+    raise UserError(
+        f"{path.name} with SHA-256 {digest[:12]} is not in {', '.join(sources)}: set DATA_STORE to the folder or s3:// "
+        "address that has it, or ask whoever committed data.lock"
+    )
+
+
+def _cache() -> tuple[pa.fs.FileSystem, str]:
+    return pa.fs.LocalFileSystem(), str(CACHE)
+
+
+def _stores() -> dict[str, tuple[pa.fs.FileSystem, str]]:
+    """Name -> file system and folder: the cache, and `DATA_STORE` where it is set."""
+    found = {"the cache": _cache()}
+    address = os.environ.get("DATA_STORE", "")
+    if address:
+        try:
+            local = str(Path(address).expanduser().resolve())
+            found[address] = pa.fs.FileSystem.from_uri(address if "://" in address else local)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"DATA_STORE={address} cannot be opened: {first_line(error)}") from None
+    return found
+
+
+def _put(path: Path, digest: str, system: pa.fs.FileSystem, folder: str) -> None:
+    """Keep a file's content in a store, whole or not at all."""
+    if not system.get_file_info(f"{folder}/{digest}").is_file:
+        system.create_dir(folder, recursive=True)
+        pa.fs.copy_files(str(path), f"{folder}/{digest}.partial", destination_filesystem=system)
+        system.move(f"{folder}/{digest}.partial", f"{folder}/{digest}")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

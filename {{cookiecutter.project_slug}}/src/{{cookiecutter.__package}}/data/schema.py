@@ -1,0 +1,138 @@
+"""Records as columns: the one bridge between pydantic records, data files and the predictor."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NaiveDatetime, ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
+
+from ..base.fields import WHOLE
+from ..problem import Columns, Record
+
+DTYPES: dict[Any, str] = {
+    int: "int64",
+    float: "float64",
+    bool: "bool",
+    datetime: "datetime64[us]",
+    NaiveDatetime: "datetime64[us]",
+    date: "datetime64[us]",
+}
+"""The type of a field -> the type of its column; anything else is held as objects."""
+
+KNOWN = (annotated_types.Ge, annotated_types.Le, WithJsonSchema)
+"""What may be said of a field that `violations` can check in columns."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a record as a column: its types, whether it may be missing, its bounds and its choices.
+
+    `kind` is what its values are (`int`, `float`, `bool`, `str`, `np.datetime64`), `dtype` how NumPy holds them: whole
+    numbers and truth values that may be missing are held as floats, so that a missing one is NaN. `day` says that its
+    times are dates. `plain` says that these are all its rules, so that `violations` finds every value that `Record`
+    would refuse.
+    """
+
+    name: str
+    kind: type
+    dtype: str
+    required: bool
+    least: float | None
+    most: float | None
+    choices: tuple[Any, ...]
+    day: bool
+    plain: bool
+
+
+def _field(name: str) -> Field:
+    info = Record.model_fields[name]
+    given, marks = _unwrapped(info.annotation, list(info.metadata))
+    least = next((mark.ge for mark in marks if isinstance(mark, annotated_types.Ge)), None)
+    most = next((mark.le for mark in marks if isinstance(mark, annotated_types.Le)), None)
+    choices = typing.get_args(given) if typing.get_origin(given) is typing.Literal else ()
+    known = all(isinstance(mark, KNOWN) or mark == WHOLE for mark in marks)
+    texts = given is str or (bool(choices) and all(isinstance(choice, str) for choice in choices))
+    dtype = DTYPES.get(given, "object")
+    kind = np.datetime64 if dtype == "datetime64[us]" else given if given in (int, float, bool) else str
+    if not info.is_required() and kind in (int, bool):
+        dtype = "float64"
+    # A date may stand in a file as a time at midnight, which only pydantic judges.
+    plain = known and given is not date and (texts or given in DTYPES)
+    bounds = typing.cast(Any, least), typing.cast(Any, most)
+    return Field(name, kind, dtype, info.is_required(), *bounds, choices, given is date, plain)
+
+
+def _unwrapped(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
+    """A type without `| None` and `Annotated`, and what was said of it there."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        options = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        return _unwrapped(options[0], marks) if len(options) == 1 else (kind, marks)
+    if typing.get_origin(kind) is typing.Annotated:
+        inner, *said = typing.get_args(kind)
+        said = [mark for each in said for mark in (each.metadata if isinstance(each, FieldInfo) else [each])]
+        return (kind, marks + said) if kind in DTYPES else _unwrapped(inner, marks + said)
+    return kind, marks
+
+
+FIELDS = tuple(_field(name) for name in Record.model_fields)
+_COLUMNS = [(field.name, np.dtype(field.dtype)) for field in FIELDS]
+
+
+def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
+    """Valid records as one array a field, each of shape (n,); a missing value is NaN, NaT or None."""
+    return {name: np.array([getattr(record, name) for record in records], dtype) for name, dtype in _COLUMNS}
+
+
+def reason(error: ValidationError) -> str:
+    """Why a record was refused, in one line: its first bad field, what was expected, and how many more are bad."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    where = ".".join(str(part) for part in found[0]["loc"]) or "(body)"
+    return f"{where}: {found[0]['msg']}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+
+
+def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """For each rule of `Record` a sentence and the rows, shape (n,), that break it; the rules that `columns` relies on.
+
+    `raw` has numbers as floats (NaN where missing), times as datetime64 and anything else as objects. Fields that are
+    `needed` may not be missing even where a client may leave them out.
+    """
+    for field in FIELDS:
+        values = raw[field.name]
+        gap = missing(values)
+        if field.required or field.name in needed:
+            yield f"{field.name} missing", gap
+        if field.kind is int:
+            yield f"{field.name} not a whole number", ~gap & (values != np.floor(values))
+        if field.kind is float:
+            yield f"{field.name} not finite", np.isinf(values)
+        if field.choices:
+            known = set(field.choices)
+            yield (
+                f"{field.name} none of its values",
+                ~gap & np.array([value not in known for value in values.tolist()], bool),
+            )
+        if field.least is not None:
+            yield f"{field.name} under {field.least:g}", values < field.least
+        if field.most is not None:
+            yield f"{field.name} over {field.most:g}", values > field.most
+
+
+def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of n values are none: NaN, NaT or None, shape (n,)."""
+    test = {"M": np.isnat, "f": np.isnan}.get(values.dtype.kind)
+    return np.asarray(test(values) if test else [value is None for value in values], bool)
+
+
+def absent(field: Field, rows: int) -> NDArray[Any]:
+    """The column of an optional field that nobody filled in, shape (rows,)."""
+    empty = {"float64": np.nan, "datetime64[us]": np.datetime64("NaT")}
+    return np.full(rows, empty.get(field.dtype), field.dtype)

@@ -1,0 +1,96 @@
+"""A trained model as a portable folder, a bundle: the model itself, and `model.json` that says what it is and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+
+FORMAT = 1
+"""Raised when older code could no longer read a bundle."""
+
+FILES = ("model.onnx", "model.skops")
+"""What a model is kept in: an ONNX graph, or a skops file where an estimator has no converter. Never a pickle."""
+
+
+class ModelError(UserError):
+    """A model that is missing, damaged, or made for something else; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model's bytes, and its card, which names the file that they are kept in; other files that a level adds."""
+
+    graph: bytes
+    card: dict[str, Any]
+    extras: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """`model.onnx` or `model.skops`."""
+        return str(self.card.get("file", FILES[0]))
+
+    @property
+    def version(self) -> str:
+        """The registered version, or the run that made it where it was never registered."""
+        return str(self.card.get("model_version") or f"run-{self.card['run_id'][:8]}")
+
+
+def read(folder: Path) -> Bundle:
+    """The bundle in `folder`, its content checked against its own checksums.
+
+    Raises:
+        ModelError: there is none, it is damaged, or it is too new.
+    """
+    if not (folder / "model.json").is_file():
+        raise ModelError(f"no model in {folder}: run `make train`, or set MODEL_URI to a folder that has one")
+    try:
+        card = json.loads((folder / "model.json").read_bytes())
+        version, _ = card["format"], card["run_id"]
+        name = FILES[FILES.index(card.get("file", FILES[0]))]
+        digests = {name: card["graph_sha256"], **card.get("extras_sha256", {})}
+        if any(Path(file).name != file for file in digests):
+            raise ValueError("it names files elsewhere")
+        content = {file: (folder / file).read_bytes() for file in digests}
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+        raise ModelError(
+            f"the model in {folder} is damaged ({type(error).__name__}: {error}): train or fetch it again"
+        ) from None
+    if version > FORMAT:
+        raise ModelError(f"the model in {folder} was made by a newer version of this project: update, or train again")
+    for file, wanted in digests.items():
+        if _sha256(content[file]) != wanted:
+            raise ModelError(
+                f"the model in {folder} is damaged ({file} does not match model.json): train or fetch it again"
+            )
+    return Bundle(content.pop(name), card, content)
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Put the bundle into `folder`, replacing what is there only once all of it is written."""
+    digests = {name: _sha256(content) for name, content in bundle.extras.items()}
+    card = {**bundle.card, "format": FORMAT, "graph_sha256": _sha256(bundle.graph), "extras_sha256": digests}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        new = partial / "new"
+        new.mkdir()
+        for name, content in {bundle.file: bundle.graph, **bundle.extras}.items():
+            (new / name).write_bytes(content)
+        (new / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.
+            folder.rename(partial / "old")
+        new.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

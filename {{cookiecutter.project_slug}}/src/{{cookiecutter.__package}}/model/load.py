@@ -1,0 +1,55 @@
+"""Load a model from a folder: for the service, and for MLflow's own tools as a pyfunc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base import params
+from ..base.params import ROOT
+from ..data import schema
+from . import bundle
+from .predictor import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Service(params.Section):
+    """Which model answers."""
+
+    table = "service"
+    model: str = "model"
+
+
+def address() -> str:
+    """What names the model that answers: `MODEL_URI`, else `service.model` in params.toml."""
+    return os.environ.get("MODEL_URI") or str(Service.load().model)
+
+
+def folder() -> Path:
+    """The folder that `address` names."""
+    return ROOT / address()
+
+
+class Model:
+    """What `mlflow models serve`, `mlflow.pyfunc.load_model` and Spark call; it predicts by the same code as the service."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answers for the records in `frame`, one row each; optional fields may be left out."""
+        columns = {
+            field.name: frame[field.name].to_numpy(field.dtype)
+            if field.name in frame
+            else schema.absent(field, len(frame))
+            for field in schema.FIELDS
+        }
+        return type(frame)(self._predictor.predict(columns), index=frame.index)
+
+
+def _load_pyfunc(path: str) -> Model:
+    """MLflow's entry point; it is named by `loader_module` in the logged model."""
+    return Model(Predictor(bundle.read(Path(path))))

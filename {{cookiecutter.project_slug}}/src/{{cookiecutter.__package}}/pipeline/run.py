@@ -1,0 +1,98 @@
+"""Automated training in one command: data, validate, train, gate, register; each step named and timed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+
+from ..base import params, reports
+from ..base.errors import UserError
+from ..data import clean, data_lock
+from ..data.split import split
+from ..model import bundle, fetch
+from ..model.bundle import ModelError
+from ..model.predictor import Predictor
+from ..registry import model_card, versions
+from ..tracking import store
+from ..training import train
+from . import gate, validate
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Print the name, and once it is done the seconds that it took."""
+    started = time.perf_counter()
+    print(f"[{name}]", flush=True)
+    yield
+    print(f"  {name} took {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def say(line: str) -> None:
+    """Print a line of a step."""
+    print(f"  {line}", flush=True)
+
+
+def run(path: str = "", folder: Path = params.ROOT) -> str:
+    """Run every step on `path`, else on what params.toml names; gives the number of the registered version.
+
+    Reports go to `reports` in `folder`, the model to `model`.
+
+    Raises:
+        UserError: the data are unfit, the training failed, or the gate refused the model; nothing is registered then.
+    """
+    settings = params.load()
+    with step("data"):
+        name, raw = data_lock.rows(settings.data, path)
+        dataset = clean.clean(name, raw)
+        say("\n  ".join(clean.describe(dataset)))
+    with step("validate"):
+        champion = _champion()
+        known = champion.card.get("distribution", {}) if champion else {}
+        report = validate.require(dataset, raw, validate.Validation.load(), known, folder / "reports")
+        say("fit to train on (reports/data.html)")
+    with step("train"):
+        trained = train.train(dataset, settings, folder / "model", say)
+        if not trained.model_uri:
+            raise UserError(
+                "the tracking server has not got the model, so it is not registered: run the pipeline again"
+            )
+    with step("gate"):
+        _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
+        say(gate.require(trained.card, champion, newest, gate.Gate.load()))
+    with step("register"):
+        text = model_card.markdown(trained.card, report)
+        for file in reports.write(folder / "reports", "model-card", trained.card["name"], text):
+            with store.errors():
+                mlflow.MlflowClient().log_artifact(trained.run_id, str(file))
+        version, first = versions.register(trained.model_uri, trained.run_id, text)
+        say(
+            f"{version.name} version {version.version} is {'champion' if first else 'challenger'} (reports/model-card.html)"
+        )
+    return str(version.version)
+
+
+def _champion() -> Predictor | None:
+    """The champion, unless there is none or this code's features have moved on from it."""
+    version = versions.champion()
+    if version is None:
+        return None
+    try:
+        return Predictor(bundle.read(fetch.folder(f"models:/{version.name}/{version.version}")))
+    except ModelError as error:
+        say(f"champion {version.version} cannot be compared: {error}")
+        return None
+
+
+def main() -> None:
+    """`make pipeline`: train on DATA or on the generated sample, and register what passes the gate."""
+    parser = argparse.ArgumentParser(prog="make pipeline", description=main.__doc__)
+    parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make pipeline DATA=...)")
+    version = run(parser.parse_args().data)
+    champion = versions.champion()
+    if champion is None or str(champion.version) != version:
+        print(f"it serves once it is promoted: make promote VERSION={version}")

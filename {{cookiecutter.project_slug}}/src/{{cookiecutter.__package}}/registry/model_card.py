@@ -1,0 +1,84 @@
+"""The model card: what a model is for, what it was made from, how good it is (after Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import problem
+from ..base import reports
+
+SEEN = ("feature", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
+
+
+def markdown(card: dict[str, Any], data_report: str = "") -> str:
+    """The card as Markdown, from a bundle's `model.json` and, where there is one, the data report."""
+    data, metrics = card["data"], card["metrics"]
+    sure = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in card["intervals"].items()}
+    rows = [
+        [
+            name,
+            f"{value:.4f}",
+            sure.get(name, ""),
+            f"{metrics['train_' + name]:.4f}",
+            f"{metrics['baseline_' + name]:.4f}",
+        ]
+        for name, value in metrics.items()
+        if f"baseline_{name}" in metrics
+    ]
+    quality = reports.table(["metric", "validation", "95 % interval", "training", "without a model"], rows)
+    seen = reports.table(SEEN, [[name, *values] for name, values in card["reference"].items()])
+    dropped = "\n".join(f"- {count:,} rows dropped: {rule}" for rule, count in data["dropped"].items())
+    return f"""# Model card: {card["name"]}
+
+**Purpose.** {problem.TITLE} Predicts `{problem.TARGET}`{f" in {problem.UNIT}" if problem.UNIT else ""} ({problem.TASK}).
+
+**Made** {card["created"]} by {card["team"]}: run `{card["run_id"]}`, commit `{card["git_commit"]}`,
+estimator `{card["estimator"]}`, lock `{card["lock_fingerprint"]}`.
+
+## Data
+
+{data["name"]}, {data["span"] or "without a time"}, fingerprint `{data["fingerprint"]}`: {data["train_rows"]:,} rows to train
+on, {data["validation_rows"]:,} to validate with.
+
+{dropped}
+
+## Quality
+
+{quality}
+
+{_segments(card)}{_calibration(card)}## Limits
+
+Predictions outside what the model has seen are guesses. It has seen:
+
+{seen}
+
+## Explanations
+
+Parts of a score are {"exact Shapley values" if card["explanation"]["method"] == "exact" else "sampled Shapley values"}
+in {card["explanation"]["unit"]}. They say what the model does, not what causes what.
+
+## Reproduce
+
+`make reproduce VERSION=` and the version's number: it checks the commit out beside this folder, installs its lock, brings
+the data back, trains, and compares the metrics.
+
+{data_report.replace("# ", "## ", 1)}"""
+
+
+def _segments(card: dict[str, Any]) -> str:
+    parts = card["segments"]
+    if not parts:
+        return ""
+    rows = [
+        [part["feature"], part["part"], f"{part['rows']:,}", *(f"{value:.4f}" for value in part["metrics"].values())]
+        for part in parts
+    ]
+    header = ["feature", "part", "rows", *parts[0]["metrics"]]
+    return f"### By part of the validation rows\n\n{reports.table(header, rows)}\n\n"
+
+
+def _calibration(card: dict[str, Any]) -> str:
+    if "calibration" not in card:
+        return ""
+    rows = [[f"{each['said']:.3f}", f"{each['came_true']:.3f}", f"{each['rows']:,}"] for each in card["calibration"]]
+    return f"### Calibration\n\n{reports.table(['said on average', 'came true', 'rows'], rows)}\n\n"

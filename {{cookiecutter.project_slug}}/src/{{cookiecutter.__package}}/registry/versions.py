@@ -1,0 +1,121 @@
+"""The model registry: register, promote and roll back versions; `champion` is the one that serves."""
+
+from __future__ import annotations
+
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from ..base.errors import UserError
+from ..tracking import conventions, store
+from . import champion_log
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+def register(model_uri: str, run_id: str, card: str) -> tuple[ModelVersion, bool]:
+    """A new version of the project's model with `card` as its description, and whether it became champion.
+
+    The first version has nobody to beat and becomes champion; a later one becomes challenger until it is promoted. On
+    a server where only a maintainer moves `champion`, a member's first version is challenger too.
+    """
+    client, name = store.connect(), conventions.model_name()
+    with store.errors():
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        model_id = model_uri.removeprefix("models:/")
+        version = client.create_model_version(name, model_uri, run_id, description=card, model_id=model_id)
+        first = champion() is None
+        if first:
+            try:
+                champion_log.move(client, name, "register", CHAMPION, "", str(version.version), "the first version")
+            except MlflowException as error:
+                if "maintainer" not in str(error):
+                    raise
+                first = False
+        if not first:
+            client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return version, first
+
+
+def champion() -> ModelVersion | None:
+    """The version that serves, if there is one."""
+    found = model()
+    return find(str(found.aliases[CHAMPION])) if found and CHAMPION in found.aliases else None
+
+
+def model() -> RegisteredModel | None:
+    """The registered model with its aliases and tags, once there is one."""
+    # A server answers whoever asks for a name that is not there with a refusal; a search it answers truly.
+    with store.errors():
+        found = store.connect().search_registered_models(f"name = '{conventions.model_name()}'")
+    return found[0] if found else None
+
+
+def promote(number: str, reason: str = "") -> str:
+    """Make a version champion and remember which one it replaced.
+
+    Raises:
+        UserError: there is no such version, it is archived, or it is champion already; somebody else moved the alias
+            meanwhile; or there is no reason where the registry is shared.
+    """
+    version, current = find(number), champion()
+    if current and current.version == version.version:
+        raise UserError(f"version {number} is champion already")
+    _move("promote", current, version, reason)
+    with store.errors():
+        client = store.connect()
+        client.set_model_version_tag(version.name, number, "replaced", str(current.version) if current else "")
+        if CHALLENGER in version.aliases:
+            client.delete_registered_model_alias(version.name, CHALLENGER)
+    return f"version {number} is champion" + (f"; it replaced version {current.version}" if current else "")
+
+
+def rollback(reason: str = "") -> str:
+    """Make the version that the champion replaced champion again.
+
+    Raises:
+        UserError: there is no champion, or none before it, or that one is archived; or as for `promote`.
+    """
+    current = champion()
+    if current is None:
+        raise UserError("there is no champion to roll back from: run `make pipeline` first")
+    previous = current.tags.get("replaced", "")
+    if not previous:
+        raise UserError(f"version {current.version} is the first champion: there is nothing to roll back to")
+    _move("rollback", current, find(previous), reason)
+    return f"version {previous} is champion again; version {current.version} was rolled back"
+
+
+def _move(action: str, current: ModelVersion | None, version: ModelVersion, reason: str) -> None:
+    """Give the champion's alias to a version, unless somebody else was quicker."""
+    if not conventions.is_local() and not reason.strip():
+        raise UserError('why? whoever shares the registry will ask: add REASON="fewer errors at night"')
+    if version.tags.get("status") == "archived":
+        raise UserError(f"version {version.version} is archived: promote another one (make registry lists them)")
+    client, was = store.connect(), str(current.version) if current else ""
+    with store.errors(), champion_log.alone(client, version.name):
+        now = champion()
+        if (str(now.version) if now else "") != was:
+            raise UserError("the champion was changed by somebody else meanwhile: look again with `make registry`")
+        champion_log.move(client, version.name, action, CHAMPION, was, str(version.version), reason)
+
+
+def find(number: str) -> ModelVersion:
+    """The version of that number.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not number.isdigit():
+        raise UserError(f"VERSION={number!r} is no version number: give one of those that `make registry` lists")
+    missing = f"there is no version {number} of {conventions.model_name()}: `make registry` lists them"
+    if model() is None:
+        raise UserError(missing)
+    with store.errors():
+        try:
+            return store.connect().get_model_version(conventions.model_name(), number)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise UserError(missing) from None
+            raise

@@ -1,0 +1,222 @@
+"""The HTTP service: `POST /predict` takes one record or a list of them; a list gets a list."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import socket
+import sys
+from typing import Any
+
+from flask import Flask, Response, render_template, request
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from werkzeug.exceptions import HTTPException
+
+from .. import problem
+from ..base import params
+from ..base.errors import UserError
+from ..data import schema
+from ..model.bundle import ModelError
+from ..model.predictor import Predicts
+from . import served_model
+
+RECORDS = TypeAdapter(list[problem.Record])
+RECORD = TypeAdapter(problem.Record)
+MAX_ERRORS = 20
+"""How many bad fields an answer lists; the rest is counted."""
+
+
+class Web(params.Section):
+    """What a request may ask for."""
+
+    table = "web"
+    max_records: int = Field(default=1_000, ge=1)
+    max_bytes: int = Field(default=1_000_000, ge=1)
+
+
+def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: str = "") -> Flask:
+    """The Flask application around a predictor; with `None` it answers 503 and says `why_not`."""
+    app = Flask(__name__)
+    limits = limits or Web()
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
+    api = _openapi(app, predictor, limits)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        return _predict(predictor, limits) if predictor else _problem(503, "no model is loaded", why_not)
+
+    @app.get("/ping")
+    def ping() -> Response:
+        return Response("PONG", mimetype="text/plain")
+
+    @app.get("/livez")
+    def livez() -> Response:
+        return _json({"status": "alive"})
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        return _json({"status": "ready"}) if predictor else _problem(503, "no model is loaded", why_not)
+
+    @app.get("/version")
+    def version() -> Response:
+        card = predictor.card if predictor else {}
+        known = {name: card.get(name) for name in ("name", "model_version", "run_id", "git_commit", "created")}
+        return _json({**known, "python": platform.python_version()})
+
+    @app.get("/openapi.json")
+    def specification() -> Response:
+        return _json(api)
+
+    @app.get("/docs")
+    def docs() -> str:
+        return render_template("docs.html", api=api)
+
+    @app.get("/")
+    def page() -> str:
+        record = problem.Record.model_json_schema()
+        known = {"fields": record["properties"], "required": record.get("required", [])}
+        card = predictor.card if predictor else None
+        return render_template("index.html", problem=problem, card=card, why_not=why_not, **known)
+
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _openapi(app: Flask, predictor: Predicts | None, limits: Web) -> dict[str, Any]:
+    """The service's description in OpenAPI 3.1, made from the schemas of `Record` and `Answer`."""
+    record = problem.Record.model_json_schema(ref_template="#/components/schemas/{model}")
+    answer = problem.Answer.model_json_schema()
+    answer["properties"] |= {
+        "model_version": {"type": "string", "description": "Registered version or run of the model that answered"},
+        "prediction_id": {"type": "string", "description": "Names this prediction; never the same twice"},
+    }
+    answer["required"] = list(answer["properties"])
+    additions = predictor.additions if predictor else {}
+    answer["properties"] |= {addition.field: addition.schema for addition in additions.values()}
+    known = {"name": params.names()["name"], "record": record, "answer": answer, "problem": problem}
+    with app.app_context():
+        return dict(json.loads(render_template("openapi.json.jinja", additions=additions, limits=limits, **known)))
+
+
+def _predict(predictor: Predicts, limits: Web) -> Response:
+    """The answer to a request, or why there is none."""
+    environ = request.environ
+    # Most clients send just this; parsing the header costs more than the rest of the check.
+    if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
+        return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
+    wanted: list[str] = []
+    for name, value in request.args.items() if environ["QUERY_STRING"] else ():
+        if name not in predictor.additions or value not in ("true", "false"):
+            known = ", ".join(f"{each}=true" for each in predictor.additions) or "no parameter"
+            return _problem(422, "invalid parameter", f"{name}={value} is not understood; there is {known}")
+        wanted += [name] * (value == "true")
+    body = _body(limits.max_bytes)
+    many = body.lstrip()[:1] == b"["
+    try:
+        records = RECORDS.validate_json(body) if many else [RECORD.validate_json(body)]
+    except ValidationError as error:
+        return _refuse(error)
+    most = min([limits.max_records, *(predictor.additions[name].most for name in wanted)])
+    if len(records) > most:
+        what = f" with {' and '.join(wanted)}" if wanted else ""
+        return _problem(413, "too many records", f"{len(records)} records; at most {most} at once{what}")
+    columns = schema.columns(records)
+    answers = predictor.predict(columns)
+    names = (*answers, "prediction_id")
+    values = (*(each.tolist() for each in answers.values()), [secrets.token_hex(16) for _ in records])
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    for name in wanted:
+        try:
+            for row, value in zip(rows, predictor.additions[name].rows(columns), strict=True):
+                row[predictor.additions[name].field] = value
+        except ModelError as error:
+            return _problem(422, f"{name} is not possible", str(error))
+    return _json(rows if many else rows[0])
+
+
+def _body(most: int) -> bytes:
+    environ = request.environ
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and int(length) <= most:
+        # werkzeug's own reader, which can do without a length, would be a tenth of the request's time.
+        return bytes(environ["wsgi.input"].read(int(length)))
+    return request.get_data(cache=False)
+
+
+def _json(content: Any) -> Response:
+    return Response(to_json(content), content_type="application/json")
+
+
+def _problem(status: int, title: str, detail: str, **more: Any) -> Response:
+    """An error in the form of RFC 9457."""
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return Response(json.dumps(content), status, mimetype="application/problem+json")
+
+
+def _http_error(error: HTTPException) -> Response:
+    answer = _problem(error.code or 500, error.name.lower(), error.description or "")
+    answer.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+    return answer
+
+
+def _refuse(error: ValidationError) -> Response:
+    """400 for what is not JSON, else 422 with each field, the value it had and what was expected."""
+    # The context may hold exception objects and the input the whole body: neither belongs in an answer.
+    found = error.errors(include_url=False, include_context=False)
+    if found[0]["type"] == "json_invalid":
+        return _problem(400, "not JSON", found[0]["msg"])
+    errors = [
+        {
+            "field": ".".join(str(part) for part in each["loc"]) or "(body)",
+            "value": _shown(each["input"]) if each["type"] != "missing" else None,
+            "expected": each["msg"],
+        }
+        for each in found[:MAX_ERRORS]
+    ]
+    return _problem(422, "invalid record", schema.reason(error), errors=errors)
+
+
+def _shown(value: Any) -> Any:
+    """The value as it can stand in an answer: itself when it is short and plain, else the start of its text."""
+    if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 2**53):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+def app() -> Flask:
+    """What gunicorn calls in each worker; a model that has gone since the start leaves 503, not a dead worker."""
+    try:
+        return create_app(served_model.build(), Web.load())
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return create_app(None, why_not=str(error))
+
+
+def main() -> None:
+    """`make serve`: check that there is a model and a free port, then become gunicorn."""
+    parser = argparse.ArgumentParser(prog="make serve", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9696, help="make serve PORT=9700")
+    given = parser.parse_args()
+    if sys.platform == "win32":
+        raise UserError("gunicorn does not run on Windows: use WSL, or the container image")
+    # The workers read the folder: fetching it once here keeps MLflow out of them.
+    os.environ["MODEL_URI"] = str(served_model.locate().resolve())
+    version = served_model.build().card["model_version"]
+    with socket.socket(socket.AF_INET6 if ":" in given.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((given.host, given.port))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"port {given.port} cannot be used ({error}): choose another one, make serve PORT=9700"
+            ) from None
+    print(f"serving model {version} on http://{given.host}:{given.port} (Ctrl-C stops it)", flush=True)
+    # gunicorn takes this process over: what fetching needed is gone from memory.
+    command = [sys.executable, "-m", "gunicorn", "--config", str(params.ROOT / "gunicorn.conf.py")]
+    os.execv(sys.executable, [*command, "--bind", f"{given.host}:{given.port}", f"{__name__}:app()"])

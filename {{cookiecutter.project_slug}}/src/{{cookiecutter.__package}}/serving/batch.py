@@ -1,0 +1,95 @@
+"""`make score`: predictions for files of records, on all cores of this machine or on Spark."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from ..base.errors import UserError
+from . import job, served_model, storage, tables
+from .job import Batch, Counts, Job, Unit
+from .job_run import JobRun
+
+TOO_MANY_REJECTED = 3
+"""The exit code of a job that refused more rows than it may; 1 is any other failure."""
+
+FEW_FILES = 500
+"""Up to so many files are opened beforehand to learn how many rows they have."""
+
+
+def expected(units: Sequence[Unit]) -> int:
+    """About how many rows there are, for the time left; 0 where it would take long to find out."""
+    sources = [source for unit in units for source, _ in unit.sources]
+    if len(sources) > FEW_FILES:
+        return 0
+    with contextlib.suppress(UserError):  # a damaged file is told of when its turn comes
+        return sum(tables.expected(source) for source in sources)
+    return 0
+
+
+def report(counts: Counts, seconds: float) -> int:
+    """Say what a job did; gives its exit code."""
+    done = f"{counts.rows - counts.rejected:,} rows scored in {seconds:.1f} s ({counts.rows / seconds:,.0f} rows/s)"
+    print(f"{done}, {counts.rejected:,} rejected, {counts.files:,} files written, {counts.up_to_date:,} up to date")
+    for reason in (*counts.failed, *counts.refused):
+        print(f"error: {reason}", file=sys.stderr)
+    if counts.refused:
+        print(
+            "the rows are beside the output, in .rejected.parquet, with their reasons; MAX_REJECTED=1 accepts any share",
+            file=sys.stderr,
+        )
+    return 1 if counts.failed else TOO_MANY_REJECTED if counts.refused else 0
+
+
+def main() -> int:
+    """`make score`: predictions for the rows of INPUT, written to OUTPUT."""
+    parser = argparse.ArgumentParser(prog="make score", description=main.__doc__)
+    parser.add_argument("--input", required=True, help="file, folder, glob or URL (make score INPUT=...)")
+    parser.add_argument("--output", required=True, help="file, or folder for one file an input file (OUTPUT=...)")
+    parser.add_argument("--since", default="", help="first date of the parts to score (SINCE=2024-01-31)")
+    parser.add_argument("--until", default="", help="last date of the parts to score (UNTIL=2024-02)")
+    parser.add_argument(
+        "--max-rejected", type=float, help="share of rows that may be refused, 0 to 1 (MAX_REJECTED=0.1)"
+    )
+    parser.add_argument("--engine", choices=["arrow", "spark"], default="arrow", help="who scores (ENGINE=spark)")
+    parser.add_argument("--with", dest="additions", default="", help="what rows also tell, as explain (EXPLAIN=1)")
+    parser.add_argument("--force", action="store_true", help="score again what is up to date (FORCE=1)")
+    given = parser.parse_args()
+    if not given.input or not given.output:
+        raise UserError("what is to be scored, and where to? make score INPUT=new.parquet OUTPUT=scored.parquet")
+    settings: Batch = Batch.load()
+    if given.max_rejected is not None:
+        settings = settings.model_copy(update={"max_rejected_share": given.max_rejected})
+    found = storage.find(given.input, given.since, given.until)
+    output = storage.place(given.output)
+    # Fetched once: what else needs the model, as Spark's executors do, reads this folder.
+    os.environ["MODEL_URI"] = str(served_model.locate().resolve())
+    predictor = served_model.build()
+    job_class: type[Job] = Job
+    additions = given.additions.split()
+    for name in additions:
+        if name not in predictor.additions:
+            raise UserError(f"{name}: this model offers {', '.join(predictor.additions) or 'nothing of the kind'}")
+    many = "s" * (len(found) > 1)
+    print(f"scoring {len(found):,} file{many} with model {predictor.card['model_version']}", flush=True)
+    if given.engine == "spark":
+        from .spark import SparkJob
+
+        units, job_class = [Unit(found, output)], SparkJob
+    else:
+        units = job.plan(found, output)
+    log = JobRun(predictor.card, given.input, given.output)
+    work = job_class(predictor, settings, log, expected(units), additions)
+    started = time.perf_counter()
+    status = "KILLED"
+    try:
+        counts = work.run(units, force=given.force)
+        status = "FAILED" if counts.failed or counts.refused else "FINISHED"
+    finally:
+        seconds = time.perf_counter() - started
+        log.end(status, rows=work.counts.rows, rejected=work.counts.rejected, files=work.counts.files, seconds=seconds)
+    return report(counts, seconds)

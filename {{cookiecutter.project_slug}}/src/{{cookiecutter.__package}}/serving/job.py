@@ -1,0 +1,221 @@
+"""A scoring job: files of records in, the same files with predictions out, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from ..base import params
+from ..base.errors import UserError
+from ..model.predictor import Predicts
+from . import storage, tables
+from .job_run import JobRun
+from .progress import Progress
+from .scorer import SchemaError, Scored, Scorer
+from .storage import Place
+from .tables import Writer
+
+
+class Batch(params.Section):
+    """How files are scored, and which share of a file's rows may be refused before none of it is written."""
+
+    table = "batch"
+    batch_rows: int = Field(default=65_536, ge=1)
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One output and the inputs whose rows it gets; it appears whole or not at all."""
+
+    sources: Sequence[tuple[Place, str]]
+    target: Place
+
+    @property
+    def rejected(self) -> Place:
+        """Where the rows go that are refused."""
+        return self.target.with_ending(".rejected.parquet")
+
+    def state(self) -> str:
+        """Another state means that the inputs have changed."""
+        return " ".join(source.state() for source, _ in self.sources)
+
+
+@dataclass
+class Counts:
+    """What a job has done so far."""
+
+    rows: int = 0
+    rejected: int = 0
+    files: int = 0
+    up_to_date: int = 0
+    failed: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def plan(found: Sequence[tuple[Place, str]], output: Place) -> list[Unit]:
+    """One unit if `output` is a file, else one an input file, under the same name in the folder `output`.
+
+    Raises:
+        UserError: the output would be written over the input, or a file is to become a folder.
+    """
+    inputs = {source.path for source, _ in found}
+    if output.form:
+        if output.path in inputs:
+            raise UserError(f"{output} is an input too: choose another OUTPUT")
+        return [Unit(found, output)]
+    if [below for _, below in found] == [""]:
+        raise UserError(f"OUTPUT={output} is no file: give it a name that ends in .parquet or .csv")
+    for source, below in found:
+        if (output / below).path in inputs or source.path.startswith(output.path.rstrip("/") + "/"):
+            raise UserError(f"INPUT has {source}, which is inside OUTPUT: choose another folder")
+    return [Unit([(source, below)], output / below) for source, below in found]
+
+
+def describe(
+    card: dict[str, Any], job: str, unit: Unit, fingerprints: Sequence[str], rows: int, rejected: int
+) -> dict[str, str]:
+    """What an output says of itself, so that `make about` can tell."""
+    return {
+        "model_name": card["name"],
+        "model_version": card["model_version"],
+        "model_run_id": card["run_id"],
+        "job_run_id": job,
+        "input": ", ".join(str(source) for source, _ in unit.sources)[:4_000],
+        "input_fingerprint": " ".join(fingerprints)[:4_000],
+        "rows": str(rows),
+        "rejected": str(rejected),
+    }
+
+
+class Job:
+    """Scores unit after unit on all cores.
+
+    Args:
+        predictor: the model; it is called from several threads at once.
+        settings: how many rows a batch has, and which share of a unit's rows may be refused.
+        log: the job's run in MLflow.
+        additions: what each row also tells, by the names of what the predictor offers.
+    """
+
+    def __init__(
+        self,
+        predictor: Predicts,
+        settings: Batch,
+        log: JobRun,
+        expected_rows: int = 0,
+        additions: Sequence[str] = (),
+    ) -> None:
+        self._predictor, self._settings, self._log, self._additions = predictor, settings, log, additions
+        self._scored_at = datetime.now(UTC)
+        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.progress = Progress(expected_rows)
+        self.counts = Counts()
+
+    def run(self, units: Iterable[Unit], *, force: bool = False) -> Counts:
+        """Score every unit that is not up to date; one that fails is named and does not stop the others."""
+        with ThreadPoolExecutor(self._cores) as pool, self.progress:
+            for unit in units:
+                if not force and self._up_to_date(unit):
+                    self.counts.up_to_date += 1
+                    continue
+                try:
+                    self._unit(unit, pool)
+                except (UserError, OSError) as error:
+                    reason = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
+                    self.counts.failed.append(reason)
+        return self.counts
+
+    def _up_to_date(self, unit: Unit) -> bool:
+        known = storage.metadata(unit.target)
+        return bool(known) and all(known.get(name) == value for name, value in self._identity(unit).items())
+
+    def _identity(self, unit: Unit) -> dict[str, str]:
+        card = self._predictor.card
+        return {
+            "model_run_id": card["run_id"],
+            "model_version": card["model_version"],
+            "input_state": unit.state(),
+            "additions": " ".join(self._additions),
+        }
+
+    def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
+        """Write the unit's output, and beside it its rejected rows.
+
+        Raises:
+            UserError: an input cannot be read or scored, or changed meanwhile; the old output is as it was.
+        """
+        identity = self._identity(unit)
+        digests = [pool.submit(source.digest) for source, _ in unit.sources]
+        count, rejected = 0, 0
+        with contextlib.ExitStack() as undo:
+            written: Writer | None = None
+            rejects: Writer | None = None
+            for source, below in unit.sources:
+                for scorer, scored in self._scored(source, below, pool):
+                    if written is None:
+                        written = _opened(unit.target, scorer.accepted, undo)
+                    if not scorer.accepted.equals(written.schema):
+                        raise SchemaError(
+                            f"{source} has other columns than the files before it: let OUTPUT be a folder"
+                        )
+                    written.write(scored.accepted)
+                    if scored.rejected.num_rows:
+                        if rejects is None:
+                            rejects = _opened(unit.rejected, scorer.rejected, undo)
+                        rejects.write(scored.rejected)
+                    rejected += scored.rejected.num_rows
+                    count += scored.accepted.num_rows + scored.rejected.num_rows
+                    self.progress.add(scored.accepted.num_rows + scored.rejected.num_rows)
+            if unit.state() != identity["input_state"]:
+                raise UserError(f"{unit.sources[0][0]} changed while it was read: run the job again")
+            self.counts.rows += count
+            self.counts.rejected += rejected
+            fingerprints = [digest.result() for digest in digests]
+            about_it = describe(self._predictor.card, self._log.run_id, unit, fingerprints, count, rejected) | identity
+            # The output comes last: once it is there, all of it is.
+            if rejects is None:
+                storage.remove(unit.rejected)
+            else:
+                rejects.publish(about_it)
+            if rejected > count * self._settings.max_rejected_share:
+                self.counts.refused.append(f"{unit.target}: {rejected:,} of {count:,} rows were refused")
+            elif written is not None:
+                written.publish(about_it)
+                self.counts.files += 1
+                for fingerprint in fingerprints:
+                    self._log.file(fingerprint, str(unit.target))
+
+    def _scored(self, source: Place, below: str, pool: ThreadPoolExecutor) -> Iterator[tuple[Scorer, Scored]]:
+        """Batches in their order: while some are scored, the next are read and those before are written."""
+        waiting: deque[Future[Scored]] = deque()
+        with tables.reading(source, self._settings.batch_rows, storage.partitions(below)) as reading:
+            try:
+                scorer = Scorer(self._predictor, reading.schema, self._scored_at, reading.text, self._additions)
+                yield scorer, Scored(scorer.nothing(), scorer.unreadable([]))
+                for batch, numbers in reading.batches:
+                    waiting.append(pool.submit(scorer, batch, numbers))
+                    while len(waiting) > self._cores + 1:
+                        yield scorer, waiting.popleft().result()
+                while waiting:
+                    yield scorer, waiting.popleft().result()
+                if reading.bad_lines:
+                    yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))
+            except SchemaError as error:
+                raise SchemaError(f"{source}: {error}") from None
+
+
+def _opened(target: Place, schema: pa.Schema, undo: contextlib.ExitStack) -> Writer:
+    writer = Writer(target, schema)
+    undo.callback(writer.abandon)
+    writer.open()
+    return writer

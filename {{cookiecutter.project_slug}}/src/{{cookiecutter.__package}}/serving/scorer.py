@@ -1,0 +1,199 @@
+"""A batch of rows in; out come the rows with their predictions, and the rows that the record's rules refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from .. import problem
+from ..base.errors import UserError
+from ..data import read, schema
+from ..model.predictor import Predicts
+from .tables import BadLine, parsed
+
+RECORD = TypeAdapter(problem.Record)
+_decorators = problem.Record.__pydantic_decorators__
+PLAIN = all(field.plain for field in schema.FIELDS) and not (
+    _decorators.validators
+    or _decorators.field_validators
+    or _decorators.model_validators
+    or _decorators.root_validators
+)
+"""Whether `violations` finds every record that `Record` would refuse; where not, each must be asked about."""
+
+
+class SchemaError(UserError):
+    """A column that the model needs is missing, has the wrong type, or stands in the way of an answer."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What became of a batch: every row is in one of the two."""
+
+    accepted: pa.RecordBatch
+    rejected: pa.RecordBatch
+
+
+class Scorer:
+    """Scores batches that share a schema; threads may share it.
+
+    Args:
+        predictor: the model.
+        given: the schema of the batches.
+        scored_at: the time that rows are marked with, with its time zone.
+        text: the columns that hold text which was never typed, as those of a CSV file.
+        additions: the names of what scored rows also tell, of those that the predictor offers.
+
+    Attributes:
+        accepted: the schema of scored rows: the given columns, the answer's fields, `model_version` and `scored_at`.
+        rejected: the schema of refused rows: `row_number`, `reason` and the given columns.
+
+    Raises:
+        SchemaError: the batches lack a column, or have one that the answer would replace.
+    """
+
+    def __init__(
+        self,
+        predictor: Predicts,
+        given: pa.Schema,
+        scored_at: datetime,
+        text: Collection[str] = (),
+        additions: Sequence[str] = (),
+    ) -> None:
+        self._predictor, self._scored_at, self._text = predictor, scored_at, text
+        self._additions = [predictor.additions[name] for name in additions]
+        there = {problem.ALIASES.get(name, name): name for name in given.names}
+        self._columns = {field.name: there.get(field.name) for field in schema.FIELDS}
+        for field in schema.FIELDS:
+            if field.required and field.name not in there:
+                raise SchemaError(f"there is no column {field.name}; there are {', '.join(given.names[:12])}")
+        answers = self._answers({field.name: schema.absent(field, 0) for field in schema.FIELDS})
+        added = [pa.field(name, _answer(values).type) for name, values in answers.items()]
+        added.append(pa.field("scored_at", pa.timestamp("us", "UTC")))
+        for name in (*(field.name for field in added), "row_number", "reason"):
+            if name in given.names:
+                raise SchemaError(f"the column {name} is there already, and scoring would write it: rename it")
+        typed = {
+            self._columns[field.name]: pa.from_numpy_dtype(field.dtype)
+            for field in schema.FIELDS
+            if self._columns[field.name] in text and field.kind is not str
+        }
+        kept = [each.with_type(typed[each.name]) if each.name in typed else each for each in given]
+        self.accepted = pa.schema([*kept, *added])
+        self.rejected = pa.schema([pa.field("row_number", pa.int64()), pa.field("reason", pa.string()), *given])
+
+    def __call__(self, batch: pa.RecordBatch, numbers: pa.Array) -> Scored:
+        """Score a batch of n rows; `numbers`, n of them, say where each row stands in its source, where that is known.
+
+        Raises:
+            SchemaError: a column has a type that cannot hold its field.
+        """
+        keep, columns, rejected = self.sift(batch, numbers)
+        return Scored(self._accept(batch if keep.all() else batch.filter(pa.array(keep)), columns), rejected)
+
+    def sift(
+        self, batch: pa.RecordBatch, numbers: pa.Array
+    ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]], pa.RecordBatch]:
+        """Which rows of a batch are records, shape (n,); those as columns; and the others with their reasons."""
+        held = {field.name: self._held(batch, field) for field in schema.FIELDS}
+        try:
+            raw = {field.name: self._raw(held[field.name], field, batch) for field in schema.FIELDS}
+        except UserError as error:
+            raise SchemaError(str(error)) from None
+        suspect = np.zeros(batch.num_rows, bool) if PLAIN else np.ones(batch.num_rows, bool)
+        for _, broken in schema.violations(raw):
+            suspect |= broken
+        for field in schema.FIELDS:
+            # A number that is no number is not the same as one that is missing.
+            values = held[field.name]
+            if values is not None and pa.types.is_floating(values.type):
+                suspect |= np.isnan(raw[field.name]) & np.asarray(values.is_valid())
+            if values is not None and self._columns[field.name] in self._text:
+                given = batch.column(self._columns[field.name])
+                suspect |= np.asarray(given.is_valid()) & np.asarray(values.is_null())
+        keep, records, reasons = ~suspect, {}, {}
+        for row in np.flatnonzero(suspect).tolist():
+            try:
+                records[row] = RECORD.validate_json(self._json(batch, held, row))
+                keep[row] = True
+            except ValidationError as error:
+                reasons[row] = schema.reason(error)
+        if PLAIN:
+            columns = {field.name: raw[field.name][keep].astype(field.dtype) for field in schema.FIELDS}
+        else:
+            columns = schema.columns(list(records.values()))
+        gone = pa.array(np.flatnonzero(~keep))
+        refused = batch.take(gone)
+        why = [numbers.take(gone).cast(pa.int64()), pa.array(list(reasons.values()), pa.string())]
+        return keep, columns, pa.RecordBatch.from_arrays([*why, *refused.columns], schema=self.rejected)
+
+    def unreadable(self, lines: Sequence[BadLine]) -> pa.RecordBatch:
+        """Lines of a CSV file that have not the header's number of columns, as rejected rows."""
+        reasons = [f"the line has {line.columns} columns, not {line.expected}: {line.text}" for line in lines]
+        nothing = [pa.nulls(len(lines), each.type) for each in list(self.rejected)[2:]]
+        why = [pa.array([line.number for line in lines], pa.int64()), pa.array(reasons, pa.string())]
+        return pa.RecordBatch.from_arrays([*why, *nothing], schema=self.rejected)
+
+    def nothing(self) -> pa.RecordBatch:
+        """No scored row, in the schema of scored rows."""
+        return pa.RecordBatch.from_arrays([pa.nulls(0, each.type) for each in self.accepted], schema=self.accepted)
+
+    def _held(self, batch: pa.RecordBatch, field: schema.Field) -> pa.Array | None:
+        """A field's values in the type that they are checked in, if the batch has them."""
+        name = self._columns[field.name]
+        if name is None:
+            return None
+        values = batch.column(name)
+        return parsed(values, field.kind) if name in self._text and field.kind is not str else values
+
+    def _raw(self, values: pa.Array | None, field: schema.Field, batch: pa.RecordBatch) -> NDArray[Any]:
+        if values is None:
+            return schema.absent(field, batch.num_rows)
+        return read.column(values, str(self._columns[field.name]), field.kind)
+
+    def _json(self, batch: pa.RecordBatch, held: dict[str, pa.Array | None], row: int) -> str:
+        """The row as a client would send it, so that it is refused in the same words; unread text stays text."""
+        fields = {}
+        for field in schema.FIELDS:
+            values, name = held[field.name], self._columns[field.name]
+            if values is None or name is None:
+                continue
+            value = values[row].as_py()
+            value = batch.column(name)[row].as_py() if value is None else value
+            if field.day and isinstance(value, datetime) and value.time() == time():
+                value = value.date()
+            whole = field.kind is int and isinstance(value, float) and value.is_integer()
+            fields[field.name] = int(value) if whole else value
+            if value is None and not field.required:
+                del fields[field.name]
+        return json.dumps(fields, default=lambda value: value.isoformat() if isinstance(value, date) else str(value))
+
+    def _answers(self, columns: problem.Columns) -> dict[str, NDArray[Any]]:
+        answers = self._predictor.predict(columns)
+        for addition in self._additions:
+            answers |= addition.columns(columns)
+        return answers
+
+    def _accept(self, batch: pa.RecordBatch, columns: dict[str, NDArray[Any]]) -> pa.RecordBatch:
+        answers = [_answer(values) for values in self._answers(columns).values()]
+        names = {given: field for field, given in self._columns.items()}
+        kept = [
+            values
+            if values.type == wanted.type
+            else pa.array(columns[names[wanted.name]], wanted.type, from_pandas=True)
+            for values, wanted in zip(batch.columns, self.accepted, strict=False)
+        ]
+        times = pa.repeat(pa.scalar(self._scored_at, pa.timestamp("us", "UTC")), batch.num_rows)
+        return pa.RecordBatch.from_arrays([*kept, *answers, times], schema=self.accepted)
+
+
+def _answer(values: NDArray[Any]) -> pa.Array:
+    return pa.array(values, pa.string() if values.dtype == object else None)

@@ -1,0 +1,178 @@
+"""Files here or in a store such as S3: what a name means, which parts of it are asked for, what a file says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet
+
+from ..base.errors import UserError, first_line
+
+FORMATS = (".parquet", ".csv")
+DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
+BLOCK_BYTES = 1 << 22
+JOB_FILE = "_job.json"
+"""What a folder of parts knows of the job that wrote it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path in one of pyarrow's file systems."""
+
+    system: pa.fs.FileSystem
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def form(self) -> str:
+        """`parquet` or `csv`; empty for anything else, such as a folder."""
+        suffix = PurePosixPath(self.path).suffix.lower()
+        return suffix[1:] if suffix in FORMATS else ""
+
+    def __truediv__(self, relative: str) -> Place:
+        return Place(self.system, f"{self.path.rstrip('/')}/{relative}" if relative else self.path)
+
+    def with_ending(self, ending: str) -> Place:
+        """Its neighbour whose name has `ending` in place of the suffix."""
+        return Place(self.system, str(PurePosixPath(self.path).with_suffix("")) + ending)
+
+    def info(self) -> pa.fs.FileInfo:
+        """Whether there is a file or a folder, how large, and when it was changed."""
+        return self.system.get_file_info(self.path)
+
+    def state(self) -> str:
+        """Size and time of change: another state means that the content may be another."""
+        info = self.info()
+        return f"{info.size}-{info.mtime_ns}"
+
+    def digest(self) -> str:
+        """SHA-256 of the content, shortened to 16 characters."""
+        digest = hashlib.sha256()
+        with self.system.open_input_stream(self.path) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()[:16]
+
+
+def place(name: str) -> Place:
+    """A local path, or a URL such as `s3://bucket/folder`.
+
+    Raises:
+        UserError: the URL's scheme is unknown, or its store cannot be reached.
+    """
+    if "://" not in name:
+        return Place(pa.fs.LocalFileSystem(), Path(name).absolute().as_posix())
+    try:
+        return Place(*pa.fs.FileSystem.from_uri(name))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{name} cannot be opened: {first_line(error)}; a path or a URL such as s3://bucket/folder can"
+        ) from None
+
+
+def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]:
+    """The files that `name` means (a file, a folder or a glob), each with its path below the folder; in order.
+
+    In a folder whose parts are named after dates (`day=2024-01-31`, `month=2024-01`), `since` and `until` pick those
+    from the first to the last, both included.
+
+    Raises:
+        UserError: there is none, or a date is none.
+    """
+    for word, given in (("SINCE", since), ("UNTIL", until)):
+        if given and not DATE.fullmatch(given):
+            raise UserError(f"{word}={given} is no date: write it as 2024-01-31, 2024-01 or 2024")
+    start = place(name)
+    with errors(start):
+        kind = start.info().type
+        if kind == pa.fs.FileType.File:
+            found = [(start, "")]
+        else:
+            fixed = re.split(r"/[^/]*[*?\[]", start.path, maxsplit=1)[0] or "/"
+            select = pa.fs.FileSelector(fixed, recursive=True, allow_not_found=True)
+            paths = sorted(info.path for info in start.system.get_file_info(select) if info.is_file)
+            matches = PurePosixPath(start.path.lstrip("/"))
+            found = [
+                (Place(start.system, path), path.removeprefix(fixed).lstrip("/"))
+                for path in paths
+                if kind == pa.fs.FileType.Directory or PurePosixPath(path.lstrip("/")).match(str(matches))
+            ]
+            hidden = re.compile(r"(^|/)[._]|\.rejected\.parquet$")
+            found = [(file, below) for file, below in found if file.form and not hidden.search(below)]
+    if not found:
+        raise UserError(f"{name}: there is no such file, nor a folder or pattern with .parquet or .csv files")
+    if since or until:
+        found = [(file, below) for file, below in found if _between(partition_date(below), since, until)]
+        if not found:
+            raise UserError(
+                f"{name} has no part named after a date from {since or 'the start'} to {until or 'the end'}"
+            )
+    for file, _ in found:
+        if not file.form:
+            raise UserError(f"{file}: only .parquet and .csv files can be read")
+    return found
+
+
+def partitions(below: str) -> dict[str, str]:
+    """What a path such as `day=2024-01-31/part-0.parquet` says of its rows."""
+    return dict(part.split("=", 1) for part in below.split("/")[:-1] if "=" in part)
+
+
+def partition_date(below: str) -> str:
+    """The date that a path's first part named after one has, or those named `year`, `month` and `day`; else nothing."""
+    keys = partitions(below)
+    if "year" in keys:
+        return "-".join(keys[name].zfill(2) for name in ("year", "month", "day") if name in keys)
+    return next((value for value in keys.values() if DATE.fullmatch(value)), "")
+
+
+def _between(date: str, since: str, until: str) -> bool:
+    return bool(date) and (not since or date >= since[: len(date)]) and (not until or date[: len(until)] <= until)
+
+
+@contextlib.contextmanager
+def errors(where: Place) -> Iterator[None]:
+    """Turn what a store or a disk raises into one line that names the file."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except pa.ArrowException as error:
+        raise UserError(f"{where} is not a readable {where.form or 'file'}: {first_line(error)}") from None
+    except OSError as error:
+        if error.errno is None:  # Arrow's own: a damaged file, or a store's refusal
+            raise UserError(f"{where}: {first_line(error)}") from None
+        error.filename = error.filename or str(where)
+        raise
+
+
+def remove(where: Place) -> None:
+    """Remove a file if it is there."""
+    with errors(where):
+        if where.info().is_file:
+            where.system.delete_file(where.path)
+
+
+def metadata(where: Place) -> dict[str, str]:
+    """What a Parquet file, or a folder that Spark wrote, says of itself; nothing where there is none."""
+    about = where / JOB_FILE
+    if about.info().is_file:
+        with about.system.open_input_stream(about.path) as stream:
+            return dict(json.loads(stream.read()))
+    if where.form != "parquet" or not where.info().is_file:
+        return {}
+    try:
+        found = pa.parquet.read_metadata(where.path, filesystem=where.system).metadata or {}
+    except pa.ArrowException:
+        return {}
+    return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}

@@ -1,0 +1,230 @@
+"""Rows of Parquet and CSV files: read a batch at a time, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.fs
+import pyarrow.parquet
+
+from ..base.errors import UserError
+from ..data.read import TYPES
+from . import storage
+from .storage import Place
+
+BLOCK_BYTES = 1 << 22
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+Batches = Iterator[tuple[pa.RecordBatch, pa.Array]]
+"""Batches of n rows, and where each row stands in its file, n whole numbers from 1."""
+
+
+class BadLine(NamedTuple):
+    """A line of a CSV file that cannot be read: its number if that is known, the columns that it has and should have."""
+
+    number: int | None
+    columns: int
+    expected: int
+    text: str
+
+
+@dataclass
+class Reading:
+    """A file that is read a batch at a time.
+
+    Attributes:
+        schema: the schema of every batch.
+        text: the columns that hold text which was never typed: those of a CSV file, and those that a path names.
+        batches: the rows.
+        bad_lines: lines of a CSV file that do not have the header's number of columns, as far as it is read.
+    """
+
+    schema: pa.Schema
+    text: frozenset[str]
+    batches: Batches
+    bad_lines: list[BadLine] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def reading(where: Place, rows: int, named: dict[str, str]) -> Iterator[Reading]:
+    """Open a Parquet or CSV file; batches have up to `rows` rows, and a column more for each that its path has `named`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    with storage.errors(where), where.system.open_input_file(where.path) as file:
+        read = _parquet(file, rows) if where.form == "parquet" else _csv(where, file)
+        for name, value in named.items():
+            if name not in read.schema.names:
+                read = _with_column(read, name, value)
+        yield read
+
+
+def _with_column(read: Reading, name: str, value: str) -> Reading:
+    batches = (
+        (batch.append_column(name, pa.repeat(pa.scalar(value), batch.num_rows)), numbers)
+        for batch, numbers in read.batches
+    )
+    schema = read.schema.append(pa.field(name, pa.string()))
+    return Reading(schema, read.text | {name}, batches, read.bad_lines)
+
+
+def _parquet(file: Any, rows: int) -> Reading:
+    parquet = pa.parquet.ParquetFile(file, pre_buffer=True)
+
+    def batches() -> Batches:
+        done = 0
+        for groups in _together(parquet.metadata, rows):
+            for batch in parquet.iter_batches(rows, row_groups=groups):
+                yield batch, pa.array(np.arange(done + 1, done + batch.num_rows + 1))
+                done += batch.num_rows
+
+    return Reading(parquet.schema_arrow, frozenset(), batches())
+
+
+def _together(metadata: pa.parquet.FileMetaData, rows: int) -> Iterator[list[int]]:
+    """The row groups of a file, as many at a time as have a batch's rows: what is read ahead of is kept until all is read."""
+    groups, held = [], 0
+    for group in range(metadata.num_row_groups):
+        groups.append(group)
+        held += metadata.row_group(group).num_rows
+        if held >= rows:
+            yield groups
+            groups, held = [], 0
+    if groups:
+        yield groups
+
+
+def _csv(where: Place, file: Any) -> Reading:
+    bad: list[BadLine] = []
+
+    def skip(line: pa.csv.InvalidRow) -> str:
+        # pyarrow counts the header as the first line; a person counts the rows.
+        bad.append(BadLine(line.number - 1, line.actual_columns, line.expected_columns, line.text))
+        return "skip"
+
+    head = file.read(BLOCK_BYTES)
+    file.seek(0)
+    if not head.strip():
+        raise UserError(f"{where} is empty: a CSV file begins with the names of its columns")
+    names = next(csv.reader(io.StringIO(head.decode("utf-8-sig", errors="ignore"))))
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"{where} has two columns named {twice[0]!r}")
+    stream = pa.csv.open_csv(
+        file,
+        # With threads a bad line would not know its number.
+        pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+        pa.csv.ParseOptions(invalid_row_handler=skip, newlines_in_values=True),
+        pa.csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=True, null_values=[""]),
+    )
+
+    def batches() -> Batches:
+        done = 0
+        for batch in stream:
+            # Lines are counted as a person counts them: the bad ones too.
+            numbers = np.arange(done + 1, done + batch.num_rows + len(bad) + 1)
+            numbers = numbers[~np.isin(numbers, [line.number for line in bad if line.number is not None])][
+                : batch.num_rows
+            ]
+            done = int(numbers[-1]) if len(numbers) else done
+            yield batch, pa.array(numbers)
+
+    return Reading(stream.schema, frozenset(stream.schema.names), batches(), bad)
+
+
+class Writer:
+    """Writes rows to a hidden neighbour of `target`; `publish` gives it the name, all at once.
+
+    It is `open`ed once somebody is sure to `abandon` it: a signal between the two would leave a file behind.
+    """
+
+    def __init__(self, target: Place, schema: pa.Schema) -> None:
+        self.target, self.schema, self._form = target, schema, target.form
+        self.folder, _, name = target.path.rpartition("/")
+        self._prefix = f".{name}."
+        self._partial = f"{self.folder}/{self._prefix}{secrets.token_hex(4)}.partial"
+        self._sink: Any = None
+        self._writer: Any = None
+
+    def open(self) -> None:
+        """Make the file, and remove what an earlier job left."""
+        with storage.errors(self.target):
+            self.target.system.create_dir(self.folder)
+            self._clean()
+            self._sink = self.target.system.open_output_stream(self._partial)
+            parquet = self._form == "parquet"
+            self._writer = (pa.parquet.ParquetWriter if parquet else pa.csv.CSVWriter)(self._sink, self.schema)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows."""
+        with storage.errors(self.target):
+            self._writer.write_batch(batch)
+
+    def publish(self, metadata: dict[str, str]) -> None:
+        """Close the file and let it take the place of what had its name; Parquet files carry the metadata."""
+        with storage.errors(self.target):
+            if self._form == "parquet":
+                self._writer.add_key_value_metadata(metadata)
+            self._writer.close()
+            self._sink.close()
+            self.target.system.move(self._partial, self.target.path)
+
+    def abandon(self) -> None:
+        """Leave nothing behind; what had the name keeps it."""
+        for each in filter(None, (self._writer, self._sink)):
+            with contextlib.suppress(OSError, pa.ArrowException):
+                each.close()
+        with contextlib.suppress(OSError):
+            self.target.system.delete_file(self._partial)
+
+    def _clean(self) -> None:
+        """Remove what a job left that was killed while it wrote this file."""
+        around = self.target.system.get_file_info(pa.fs.FileSelector(self.folder, allow_not_found=True))
+        for info in around:
+            if info.base_name.startswith(self._prefix) and info.base_name.endswith(".partial"):
+                self.target.system.delete_file(info.path)
+
+
+def expected(where: Place) -> int:
+    """About how many rows a file has: a Parquet file says so, a CSV file's first lines let it be guessed."""
+    with storage.errors(where), where.system.open_input_file(where.path) as file:
+        if where.form == "parquet":
+            return int(pa.parquet.ParquetFile(file).metadata.num_rows)
+        head = file.read(BLOCK_BYTES // 64)
+        return round(head.count(b"\n") * file.size() / len(head)) if head else 0
+
+
+def parsed(text: pa.Array, kind: type) -> pa.Array:
+    """A column of text as one of its type; what cannot be read as that becomes null."""
+    try:
+        return text.cast(TYPES[kind][0])
+    except pa.ArrowInvalid:
+        convert = {int: _number, float: _number, np.datetime64: _time, bool: _boolean}[kind]
+        return pa.array([None if value is None else convert(value) for value in text.to_pylist()], TYPES[kind][0])
+
+
+def _number(text: str) -> float | None:
+    return float(text) if NUMBER.fullmatch(text) else None
+
+
+def _boolean(text: str) -> bool | None:
+    return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return time if time.tzinfo is None else None

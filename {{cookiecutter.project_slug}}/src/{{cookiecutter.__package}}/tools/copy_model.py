@@ -1,0 +1,19 @@
+"""Copy the model that would answer into a folder; `make image` takes it from there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..model import bundle
+from ..serving import served_model
+
+
+def main() -> None:
+    """Copy the model that would answer into the folder OUTPUT."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("output", type=Path)
+    output = parser.parse_args().output
+    model = bundle.read(served_model.locate())
+    bundle.write(model, output)
+    print(f"model {model.version} (run {model.card['run_id']}) is copied to {output}")

@@ -1,0 +1,130 @@
+"""The registry by hand: list, trace and describe versions, move the champion, and see who moved it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from ..base import reports
+from ..base.errors import UserError
+from ..base.params import ROOT
+from ..registry import champion_log, versions
+from ..tracking import conventions, store
+
+TRACED = ("git_commit", "git_dirty", "data_source", "data_fingerprint", "data_span", "lock_fingerprint", "template_version", "team", "trigger")  # fmt: skip
+"""The tags of a run that tell where its model comes from."""
+
+
+def listing() -> list[dict[str, str]]:
+    """Every version, newest first."""
+    client, name = store.connect(), conventions.model_name()
+    with store.errors():
+        found = client.search_model_versions(f"name = '{name}'")
+        aliases = {version.version: client.get_model_version(name, version.version).aliases for version in found}
+    return [
+        {
+            "version": str(version.version),
+            "aliases": ", ".join(aliases[version.version]),
+            "status": version.tags.get("status", ""),
+            "run": str(version.run_id)[:8],
+            "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(version.creation_timestamp / 1000)),
+        }
+        for version in sorted(found, key=lambda version: -int(version.version))
+    ]
+
+
+def history() -> list[dict[str, str]]:
+    """Every move of an alias, the latest first: when, who, what, from which version to which, why."""
+    model = versions.model()
+    names = {"at": "when", "by": "who", "action": "what", "was": "from", "now": "to", "reason": "why"}
+    moves = champion_log.log(model) if model else []
+    return [
+        {
+            new: each[old].replace("T", " ").rstrip("Z") if old == "at" else each[old] or "-"
+            for old, new in names.items()
+        }
+        for each in moves
+    ]
+
+
+def archive(number: str) -> str:
+    """Mark a version as no longer to be promoted; it stays retrievable.
+
+    Raises:
+        UserError: there is no such version, or it is the champion.
+    """
+    client, version, current = store.connect(), versions.find(number), versions.champion()
+    if current and current.version == version.version:
+        raise UserError(f"version {number} is champion: promote another one before you archive it")
+    with store.errors():
+        client.set_model_version_tag(version.name, number, "status", "archived")
+        for alias in version.aliases:
+            client.delete_registered_model_alias(version.name, alias)
+    return f"version {number} is archived"
+
+
+def trace(number: str) -> dict[str, str]:
+    """Where a version comes from: run, commit, data, lock, metrics.
+
+    Raises:
+        UserError: there is no such version, or its run is gone.
+    """
+    version = versions.find(number)
+    with store.errors():
+        run = store.connect().get_run(str(version.run_id))
+    found = {
+        "version": str(version.version),
+        "aliases": ", ".join(version.aliases) or "none",
+        "run": str(version.run_id),
+    }
+    found |= {name: run.data.tags.get(name, "unknown") for name in TRACED}
+    return found | {name: f"{value:.6g}" for name, value in sorted(run.data.metrics.items())}
+
+
+def measured(number: str) -> dict[str, float]:
+    """The metrics of a version's run, to the last digit."""
+    with store.errors():
+        return dict(store.connect().get_run(str(versions.find(number).run_id)).data.metrics)
+
+
+def card(number: str = "", folder: Path = ROOT / "docs") -> str:
+    """Write the card of a version, else of the champion, to `model-card.md` and `model-card.html` in `folder`; says so.
+
+    Raises:
+        UserError: there is no such version, or no champion yet.
+    """
+    version = versions.find(number) if number else versions.champion()
+    if version is None:
+        raise UserError("there is no champion yet: run `make pipeline` first")
+    text = version.description or ""
+    reports.write(folder, "model-card", version.name, text)
+    return f"{folder.name}/model-card.md and .html are the card of version {version.version}"
+
+
+def main() -> None:
+    """`make registry`, `log`, `promote`, `rollback`, `archive`, `trace`, `card`: look at the registry, move its aliases."""
+    parser = argparse.ArgumentParser(prog="registry", description=main.__doc__)
+    parser.add_argument("action", choices=["list", "log", "promote", "rollback", "archive", "trace", "card"])
+    parser.add_argument("version", nargs="?", default="")
+    parser.add_argument("--reason", default="", help='why an alias is moved (REASON="fewer errors at night")')
+    given = parser.parse_args()
+    if given.action in ("promote", "archive", "trace") and not given.version:
+        raise UserError(f"which version? make {given.action} VERSION=2 (make registry lists them)")
+    if given.action in ("list", "log"):
+        rows = pd.DataFrame(listing() if given.action == "list" else history())
+        print(
+            "no version is registered yet: run `make pipeline`"
+            if rows.empty
+            else rows.to_string(index=False, justify="left")
+        )
+    elif given.action == "rollback":
+        print(versions.rollback(given.reason))
+    elif given.action == "card":
+        print(card(given.version))
+    elif given.action == "trace":
+        print("\n".join(f"{name:18} {value}" for name, value in trace(given.version).items()))
+    else:
+        print(versions.promote(given.version, given.reason) if given.action == "promote" else archive(given.version))

@@ -1,0 +1,191 @@
+"""The project's MLflow conventions: where runs go, what they are called, what is logged and which tags each one has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import dotenv
+
+from ..base import params
+from ..base.params import ROOT
+
+# Before MLflow is imported. What .env says of this machine comes after what the environment says already.
+dotenv.load_dotenv(ROOT / ".env")
+DEFAULTS = {
+    # Nobody asked for usage reports to leave the machine, for a bar per downloaded file or for addresses of runs.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A server that is away is noticed in seconds; MLflow would try for minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from .. import problem
+from ..data.clean import Dataset
+
+
+class Tracking(params.Section):
+    """Where runs and models go: a server's address, or nothing for an SQLite file in the project."""
+
+    table = "tracking"
+    uri: str = ""
+
+
+@dataclass
+class Run:
+    """A run that is being made.
+
+    Attributes:
+        id: its id, as the model's card names it.
+        model_uri: the logged model, once there is one; empty while a server has not got it yet.
+    """
+
+    id: str
+    model_uri: str = ""
+
+
+SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
+"""What the logged model needs, at the versions of the lock; letting MLflow guess them would cost ten seconds a run."""
+
+
+def point_mlflow_at(address: str) -> None:
+    """Let MLflow use the store at `address` for runs and models; a new SQLite file is made."""
+    # What goes wrong is said once, by `store.errors`; MLflow would log it with its traceback as well.
+    for noisy in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="mlflow")
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    # MLflow has written the variable too, which is the user's: `uri` must go on telling what it was set to.
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if given is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = given
+    database = Path(address.removeprefix("sqlite:///"))
+    if address.startswith("sqlite:///") and not database.exists():
+        _create(database)
+
+
+def _create(database: Path) -> None:
+    """A whole SQLite store or none: MLflow cannot open one whose creation was cut short."""
+    with tempfile.TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as scratch:
+        made = Path(scratch) / database.name
+        store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", _artifacts(database))  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        if not database.exists():  # else somebody was quicker
+            made.replace(database)
+
+
+def _artifacts(database: Path) -> str:
+    """Where the artifacts of an SQLite store's runs are: beside it."""
+    return (database.parent / "mlartifacts").as_uri()
+
+
+def uri() -> str:
+    """The tracking store: `MLFLOW_TRACKING_URI`, else `tracking.uri` of params.toml, else this project's SQLite file."""
+    given = os.environ.get("MLFLOW_TRACKING_URI") or Tracking.load().uri
+    return given.rstrip("/") or f"sqlite:///{(ROOT / 'mlflow.db').as_posix()}"
+
+
+def is_local(address: str = "") -> bool:
+    """Whether runs go to a file rather than to a server."""
+    return not (address or uri()).startswith("http")
+
+
+def look() -> str:
+    """Where a person looks at runs."""
+    return "make ui" if is_local() else uri()
+
+
+def model_name() -> str:
+    """The registered model: one a project, named like it."""
+    return params.names()["name"]
+
+
+def experiment_name() -> str:
+    """`<team>/<project>`, so that teams that share a server stay apart."""
+    return "{team}/{name}".format(**params.names())
+
+
+def experiment(part: str = "") -> str:
+    """The id of the project's experiment, or of a part of it such as `scoring`; it is made where there is none."""
+    name = experiment_name() + (f"/{part}" if part else "")
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        store = mlflow.get_tracking_uri()
+        location = _artifacts(Path(store.removeprefix("sqlite:///"))) if store.startswith("sqlite:///") else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:  # nobody else was quicker: it cannot be made
+                raise
+    return str(found.experiment_id)
+
+
+def log_inputs(train: Dataset, validation: Dataset, settings: params.Params) -> None:
+    """Log the settings and both data sets to the active run."""
+    import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
+
+    flat = pd.json_normalize(settings.model_dump(), sep=".").iloc[0]
+    mlflow.log_params({str(name): value for name, value in flat.items()})
+    for dataset, context in ((train, "training"), (validation, "validation")):
+        frame = pd.DataFrame({**dataset.columns, problem.TARGET: dataset.target})
+        logged = from_pandas(frame, name=dataset.name[:500], digest=dataset.fingerprint)
+        mlflow.log_input(logged, context=context)
+
+
+def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
+    """What every run is labelled with: who, from which code, data and lock, made why."""
+    return {
+        **code_tags(),
+        "data_source": train.name,
+        "data_fingerprint": f"{train.fingerprint}-{validation.fingerprint}",
+        "data_span": f"{train.span[0]} to {validation.span[1]}" if train.span[0] else "",
+    }
+
+
+def code_tags() -> dict[str, str]:
+    """The part of the tags that does not depend on data."""
+    names = params.names()
+    lock = ROOT / "Pipfile.lock"
+    return {
+        "team": names["team"],
+        "git_commit": _git("rev-parse", "HEAD") or "none",
+        "git_dirty": str(bool(_git("status", "--porcelain"))).lower(),
+        "lock_fingerprint": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "none",
+        "template_version": names["template"],
+        "trigger": os.environ.get("TRIGGER", "manual"),
+    }
+
+
+def requirements() -> list[str]:
+    """The pinned requirements of the logged model, from the lock."""
+    lock = json.loads((ROOT / "Pipfile.lock").read_bytes())
+    pins = {**lock.get("train", {}), **lock["default"]}
+    return [f"{name}{pins[name]['version']}" for name in SERVING if name in pins]
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,21 @@
+"""A training, or a search of many, as an MLflow run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import mlflow
+
+from . import conventions, store
+from .conventions import Run
+
+
+@contextlib.contextmanager
+def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
+    """An active MLflow run of the project's experiment; runs that are nested in it are its children."""
+    store.connect()
+    with store.errors():
+        mlflow.set_experiment(experiment_id=conventions.experiment())
+        with mlflow.start_run(run_name=name, tags=tags) as active:
+            yield Run(active.info.run_id)

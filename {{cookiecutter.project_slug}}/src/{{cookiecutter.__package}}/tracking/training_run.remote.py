@@ -1,0 +1,37 @@
+"""A training, or a search of many, as an MLflow run, wherever runs go."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import mlflow
+
+from ..base.errors import UserError
+from . import conventions, outbox, store
+from .conventions import Run
+
+
+@contextlib.contextmanager
+def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
+    """An active MLflow run of the project's experiment; runs that are nested in it are its children.
+
+    For a server, everything is logged to the outbox first and delivered at the end: a server that goes away meanwhile
+    costs no run.
+    """
+    local = conventions.is_local()
+    store.connect() if local else outbox.connect()
+    with store.errors():
+        mlflow.set_experiment(experiment_id=conventions.experiment())
+        active = mlflow.start_run(run_name=name, tags=tags)
+        announced = "" if local else outbox.announce(active.info.run_id, tags)
+        made = Run(announced or active.info.run_id)
+        try:
+            with active:
+                yield made
+        except (UserError, KeyboardInterrupt):
+            if not local:
+                outbox.deliver(active.info.run_id)
+            raise
+    if not local:
+        made.model_uri = outbox.deliver(active.info.run_id, made.model_uri)

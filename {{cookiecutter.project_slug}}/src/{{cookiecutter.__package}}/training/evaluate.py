@@ -1,0 +1,118 @@
+"""How far a model's metrics can be trusted: intervals, parts of the rows, calibration, folds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from .. import estimators, metrics, problem
+from ..base import params
+from ..data.clean import Dataset
+from ..problem import Columns
+from . import export
+
+FEW = 6
+"""A feature with up to so many values is looked at value by value, one with more by quarters of the rows."""
+
+LEAST_ROWS = 30
+RESAMPLES = 200
+
+
+class Evaluate(params.Section):
+    """In how many folds each training is cross-validated too, or none."""
+
+    table = "evaluate"
+    folds: int = Field(default=0, ge=0, le=20)
+
+
+def details(newest: Dataset, scores: NDArray[Any], seed: int) -> dict[str, Any]:
+    """`intervals`, `segments` and, for a probability, `calibration` for the card, from `Predictor.measured` scores."""
+    known = {"intervals": interval(newest.target, scores, seed), "segments": segments(newest, scores)}
+    return known | ({"calibration": calibration(newest.target, scores)} if problem.TASK == "binary" else {})
+
+
+def interval(actual: NDArray[np.float64], scores: NDArray[Any], seed: int) -> dict[str, tuple[float, float]]:
+    """Where each metric lies in 95 of 100 resamples of the n rows (percentile bootstrap, Efron 1979)."""
+    rng = np.random.default_rng(seed)
+    resamples = (rng.integers(0, len(actual), len(actual)) for _ in range(RESAMPLES))
+    whole = (rows for rows in resamples if problem.TASK == "regression" or np.ptp(actual[rows]))
+    found = pd.DataFrame(metrics.metrics(actual[rows], scores[rows]) for rows in whole).quantile([0.025, 0.975])
+    return {str(name): (float(ends.iloc[0]), float(ends.iloc[1])) for name, ends in found.items()}
+
+
+def segments(newest: Dataset, scores: NDArray[Any]) -> list[dict[str, Any]]:
+    """The metrics of parts of the validation rows: of each value of `problem.SEGMENTS`, or of quarters where it has many.
+
+    `scores` are those of `Predictor.measured`. Parts of under `LEAST_ROWS` rows tell nothing and are left out.
+    """
+    found = []
+    for name in problem.SEGMENTS:
+        for label, rows in _parts(name, newest.columns):
+            if rows.sum() >= LEAST_ROWS:
+                values = metrics.metrics(newest.target[rows], scores[rows])
+                found.append({"feature": name, "part": label, "rows": int(rows.sum()), "metrics": values})
+    return found
+
+
+def _parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What each part is called, and which rows it has; by the record's own words where the feature is one of its fields."""
+    values = columns[name] if name in columns else problem.features(columns)[:, problem.FEATURES.index(name)]
+    if values.dtype == object:
+        for text in sorted({value for value in values.tolist() if value is not None}):
+            yield str(text), np.array([value == text for value in values.tolist()])
+        return
+    known = values.astype(np.float64)
+    edges = np.unique(known[~np.isnan(known)])
+    if len(edges) <= FEW:
+        for edge in edges:
+            yield f"{edge:g}", known == edge
+        return
+    edges = np.unique(np.nanquantile(known, [0, 0.25, 0.5, 0.75, 1]))
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
+        last = number == len(edges) - 2
+        yield f"{low:g} to {high:g}", (known >= low) & ((known <= high) if last else (known < high))
+
+
+def calibration(actual: NDArray[np.float64], scores: NDArray[Any]) -> list[dict[str, float]]:
+    """For tenths of n rows by their probability of class 1, shape (n,): what was said, what came true, how many rows."""
+    parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), 10) if len(part)]
+    return [
+        {"said": float(scores[part].mean()), "came_true": float(actual[part].mean()), "rows": len(part)}
+        for part in parts
+    ]
+
+
+def folds(dataset: Dataset, settings: params.Params, number: int) -> dict[str, float]:
+    """Mean and standard deviation over so many folds of each metric (`cv_rmse`, `cv_rmse_std`); nothing for 0."""
+    if not number:
+        return {}
+    found = pd.DataFrame(each_fold(dataset, settings, number))
+    spread = {f"cv_{name}_std": float(values.std(ddof=0)) for name, values in found.items()}
+    return {f"cv_{name}": float(values.mean()) for name, values in found.items()} | spread
+
+
+def each_fold(dataset: Dataset, settings: params.Params, number: int) -> Iterator[dict[str, float]]:
+    """The metrics of one fold after the other.
+
+    Where rows have a time, each fold is validated with what comes after it; otherwise every fold has the same share of
+    each class.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
+
+    kind = KFold if problem.TASK == "regression" else StratifiedKFold
+    splitter: Any = kind(number, shuffle=True, random_state=settings.data.seed)
+    if problem.TIME:
+        splitter = TimeSeriesSplit(number)
+    matrix = problem.features(dataset.columns)
+    for train, test in splitter.split(matrix, dataset.target):
+        estimator = estimators.fit(matrix[train], dataset.target[train], settings)
+        scores = export.scores(estimator, matrix[test])
+        if problem.TASK == "regression":
+            scores = problem.answer(scores, **settings.decision)[problem.TARGET]
+        yield metrics.metrics(dataset.target[test], scores)

@@ -1,0 +1,34 @@
+"""What a training reads, measures and puts into the bundle at this level, put together in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import metrics
+from ..base import params
+from ..data import read
+from ..data.clean import Dataset
+from ..model.bundle import Bundle
+from ..model.predictor import Predictor
+
+rows = read.rows
+"""Where training data come from."""
+
+
+def measure(predictor: Predictor, older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
+    """What the card says of the model's worth: metrics on the validation rows, on the training rows, without a model."""
+    scores, train = predictor.measured(newest.columns), predictor.measured(older.columns)
+    return {"metrics": metrics.compared(newest.target, scores, older.target, train)}
+
+
+def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32]) -> Bundle:
+    """The bundle with what else belongs in it; `features` are those of the training rows, shape (n, features)."""
+    return bundle
+
+
+def draw(estimator: Any, predictor: Predictor, newest: Dataset) -> dict[str, Any]:
+    """File name -> figure, for the run."""
+    return {}

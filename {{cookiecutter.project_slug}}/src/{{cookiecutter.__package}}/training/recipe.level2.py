@@ -1,0 +1,43 @@
+"""What a training reads, measures, draws and puts into the bundle at this level, put together in one place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .. import metrics, problem
+from ..base import params
+from ..data import data_lock, drift
+from ..data.clean import Dataset
+from ..model.bundle import Bundle
+from ..model.explain import EXTRA
+from ..model.predictor import Predictor
+from . import evaluate, explanations, plots
+
+rows = data_lock.rows
+"""Where training data come from."""
+
+
+def measure(predictor: Predictor, older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
+    """What the card says of the model's worth: metrics, their intervals, segments, calibration and folds."""
+    scores, train = predictor.measured(newest.columns), predictor.measured(older.columns)
+    found = metrics.compared(newest.target, scores, older.target, train)
+    found |= evaluate.folds(older, settings, evaluate.Evaluate.load().folds)
+    return {"metrics": found, **evaluate.details(newest, scores, settings.data.seed)}
+
+
+def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32]) -> Bundle:
+    """The bundle with what explanations, the model card and checks for drift need; `features` as in training, (n, features)."""
+    content, about = explanations.prepared(bundle, features, predictor.of_features)
+    seen = pd.DataFrame(features, columns=problem.FEATURES).quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4)
+    told = {"explanation": about, "reference": seen.to_dict("list"), "distribution": drift.reference(features)}
+    return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
+
+
+def draw(estimator: Any, predictor: Predictor, newest: Dataset) -> dict[str, Any]:
+    """File name -> figure, for the run."""
+    return plots.all_plots(newest, predictor.measured(newest.columns), estimator)

@@ -1,0 +1,144 @@
+"""Train a model: data in, one MLflow run and one bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+from .. import estimators, metrics, problem
+from ..base import params
+from ..data.clean import Dataset, clean, describe
+from ..data.split import split
+from ..model import bundle, load
+from ..model.bundle import Bundle
+from ..model.predictor import Predictor
+from ..tracking import conventions, store, training_run
+from . import export, recipe
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind; without `model_uri` its run has not reached the server yet."""
+
+    run_id: str
+    model_uri: str
+    folder: Path
+    card: dict[str, Any]
+
+
+def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = print) -> Trained:
+    """Fit on the older rows, measure on the newest, write the bundle to `output` and log one MLflow run.
+
+    Raises:
+        UserError: too few rows, a bad setting, or a bundle that differs from its estimator.
+    """
+    older, newest = split(dataset, settings.data.validation_share, settings.data.seed)
+    since = f" from {newest.span[0][:10]} on" if problem.TIME else ""
+    say(f"{len(older):,} rows to train on, {len(newest):,}{since} to validate with")
+    with training_run.run(conventions.tags(older, newest)) as run:
+        conventions.log_inputs(older, newest, settings)
+        features = problem.features(older.columns)
+        started = time.perf_counter()
+        estimator = estimators.fit(features, older.target, settings)
+        say(f"fitted {settings.model.estimator} in {time.perf_counter() - started:.1f} s")
+        content, kept = export.export(estimator, settings, say)
+        built = Bundle(content, card(run.id, older, newest, settings) | kept)
+        predictor = Predictor(built)
+        built.card.update(recipe.measure(predictor, older, newest, settings))
+        built = recipe.enclose(built, predictor, features)
+        expected = export.scores(estimator, problem.features(newest.columns))
+        difference = export.check_parity(expected, predictor.scores(newest.columns), settings.export.tolerance)
+        for line in verdict(built.card):
+            say(line)
+        say(f"kept as {kept['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())
+        run.model_uri = log(built, recipe.draw(estimator, predictor, newest), newest)
+    bundle.write(built, output)
+    return Trained(run.id, run.model_uri, output, built.card)
+
+
+def verdict(card: dict[str, Any]) -> Iterator[str]:
+    """Lines for a person: the metric, how sure it is, and whether the model is worth having."""
+    name, unit = problem.METRIC, f" {problem.UNIT}" if problem.UNIT else ""
+    score, baseline = card["metrics"][name], card["metrics"][f"baseline_{name}"]
+    low, high = card.get("intervals", {}).get(name, (None, None))
+    sure = "" if low is None else f" (95 %: {low:.4f} to {high:.4f})"
+    yield f"{name} {score:.4f}{unit} on the validation rows{sure}; without a model: {baseline:.4f}"
+    if not metrics.loss(name, score) < metrics.loss(name, baseline):
+        yield "warning: that is no better than no model at all; do not serve it"
+
+
+def card(run_id: str, older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
+    """What the bundle says of its origin, its data and its inputs."""
+    tags = conventions.tags(older, newest)
+    return {
+        "name": conventions.model_name(),
+        "run_id": run_id,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "team": tags["team"],
+        "git_commit": tags["git_commit"],
+        "lock_fingerprint": tags["lock_fingerprint"],
+        "estimator": settings.model.estimator,
+        "data": {
+            "name": older.name,
+            "fingerprint": tags["data_fingerprint"],
+            "span": tags["data_span"],
+            "train_rows": len(older),
+            "validation_rows": len(newest),
+            "dropped": older.dropped,
+        },
+        "features": list(problem.FEATURES),
+        "task": problem.TASK,
+        "classes": metrics.classes(older.target) if problem.TASK != "regression" else 1,
+        "decision": settings.decision,
+        "record": problem.Record.model_json_schema(),
+    }
+
+
+def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
+    """Log metrics, figures and the bundle to the active run; gives the model's URI."""
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    with store.errors():
+        ends = built.card.get("intervals", {}).items()
+        sure = {f"{name}_{end}": value for name, pair in ends for end, value in zip(("low", "high"), pair, strict=True)}
+        mlflow.log_metrics(built.card["metrics"] | sure)
+        for name, figure in figures.items():
+            mlflow.log_figure(figure, f"plots/{name}")
+        example = pd.DataFrame(dict(newest.take(slice(2)).columns))
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle.write(built, Path(scratch) / "model")
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module=load.__name__,
+                data_path=str(Path(scratch) / "model"),
+                code_paths=[str(params.PACKAGE)],
+                pip_requirements=conventions.requirements(),
+                signature=infer_signature(example, load.Model(Predictor(built)).predict(example)),
+                input_example=example,
+                metadata={"run_id": built.card["run_id"]},
+            )
+    return str(info.model_uri)
+
+
+def main() -> None:
+    """`make train`: train on DATA or on the generated sample."""
+    parser = argparse.ArgumentParser(prog="make train", description=main.__doc__)
+    parser.add_argument("--data", default="", help="a data file (make train DATA=...)")
+    parser.add_argument("--output", type=Path, default=params.ROOT / "model", help="folder for the bundle")
+    given = parser.parse_args()
+    settings = params.load()
+    dataset = clean(*recipe.rows(settings.data, given.data))
+    print("\n".join(describe(dataset)))
+    trained = train(dataset, settings, given.output)
+    print(f"run {trained.run_id} in experiment {conventions.experiment_name()} (look at it: {conventions.look()})")

@@ -1,0 +1,72 @@
+"""The bundle: written whole, read only when it is sound, and the same as its estimator."""
+
+import json
+
+import numpy as np
+import pytest
+
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.model import bundle
+from {{ cookiecutter.__package }}.model.bundle import Bundle, ModelError
+from {{ cookiecutter.__package }}.model.predictor import Predictor
+from {{ cookiecutter.__package }}.training import export
+
+
+def edit(folder, **values):
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | values))
+
+
+def test_a_bundle_is_read_as_it_was_written(trained, model_copy):
+    assert bundle.read(model_copy) == bundle.read(trained.folder)
+
+
+def test_writing_replaces_the_old_bundle_and_leaves_nothing_else(model_copy):
+    built = bundle.read(model_copy)
+    bundle.write(Bundle(built.graph, {**built.card, "run_id": "another"}), model_copy)
+    assert bundle.read(model_copy).version == "run-another"
+    assert sorted(path.name for path in model_copy.parent.iterdir()) == ["model"]
+
+
+def test_a_folder_without_a_model_says_what_to_run(tmp_path):
+    with pytest.raises(ModelError, match="run `make train`"):
+        bundle.read(tmp_path)
+
+
+def test_a_truncated_graph_is_refused(model_copy):
+    graph = (model_copy / "model.onnx").read_bytes()
+    (model_copy / "model.onnx").write_bytes(graph[:-10])
+    with pytest.raises(ModelError, match="damaged"):
+        bundle.read(model_copy)
+
+
+def test_a_card_that_is_no_json_is_refused(model_copy):
+    (model_copy / "model.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        bundle.read(model_copy)
+
+
+def test_a_bundle_of_a_later_format_is_refused(model_copy):
+    edit(model_copy, format=bundle.FORMAT + 1)
+    with pytest.raises(ModelError, match="newer version"):
+        bundle.read(model_copy)
+
+
+def test_a_model_for_other_features_is_refused(model_copy):
+    edit(model_copy, features=["nothing of the kind"])
+    with pytest.raises(ModelError, match="nothing of the kind"):
+        Predictor(bundle.read(model_copy))
+
+
+def test_a_file_that_is_no_graph_is_refused(model_copy):
+    built = bundle.read(model_copy)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Predictor(Bundle(b"not a graph", built.card))
+
+
+def test_parity_fails_beyond_the_tolerance_and_for_nan():
+    expected = np.array([1.0, 2.0])
+    assert export.check_parity(expected, expected + 0.0005, 0.001) == pytest.approx(0.0005)
+    for wrong in (expected + 0.002, np.array([1.0, np.nan])):
+        with pytest.raises(UserError, match="differs from the estimator"):
+            export.check_parity(expected, wrong, 0.001)
