@@ -33,27 +33,31 @@ def template(tmp_path):
     return folder
 
 
+def baked(template, folder, level):
+    """A project of a level that bare cookiecutter made, with its owner's edits committed."""
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", str(template)]
+    subprocess.run([*command, f"maturity_level={level}"], cwd=folder, check=True, capture_output=True)
+    made = folder / "ride-duration"
+    git(made, "init", "-q", "-b", "main")
+    for name, (old, new) in EDITS.items():
+        edit(made / name, old, new)
+    git(made, "add", "-A")
+    git(made, "commit", "-qm", "Ours")
+    return made
+
+
 @pytest.fixture
 def project(template, tmp_path):
-    """A level-1 project that bare cookiecutter made, with its owner's edits committed."""
-    command = [
-        sys.executable,
-        "-m",
-        "cookiecutter",
-        "--no-input",
-        "--default-config",
-        str(template),
-        "maturity_level=1",
-    ]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    folder = tmp_path / "ride-duration"
-    git(folder, "init", "-q", "-b", "main")
-    edit(folder / "params.toml", "n_estimators = 80", "n_estimators = 90")
-    edit(folder / "README.md", "## HTTP\n", "Ask Zoë before you deploy.\n\n## HTTP\n")
-    edit(folder / "src/ride_duration/problem.py", 'TITLE = "How long', 'TITLE = "Owner asks: how long')
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "Ours")
-    return folder
+    return baked(template, tmp_path, "1")
+
+
+EDITS = {
+    "params.toml": ("n_estimators = 80", "n_estimators = 90"),
+    "README.md": ("## HTTP\n", "Ask Zoë before you deploy.\n\n## HTTP\n"),
+    "src/ride_duration/problem.py": ('TITLE = "How long', 'TITLE = "Owner asks: how long'),
+    "src/ride_duration/serving/app.py": ('"PONG"', '"PONG of ours"'),
+}
+"""What the owner has changed, one file of the frame among it: name -> text before and after."""
 
 
 def edit(path, old, new):
@@ -72,8 +76,7 @@ def release(template, name, old, new):
 
 def owned(project):
     """Whether the owner's edits are all there."""
-    texts = [(project / name).read_text() for name in ("params.toml", "README.md", "src/ride_duration/problem.py")]
-    return all(edit in text for edit, text in zip(("n_estimators = 90", "Ask Zoë", "Owner asks"), texts, strict=True))
+    return all(new in (project / name).read_text() for name, (_, new) in EDITS.items())
 
 
 def rejects(project):
@@ -96,14 +99,35 @@ def test_a_newer_release_arrives_and_the_owner_s_edits_stay(template, project):
     assert cruft(project, "check", "--not-strict").returncode == 0
 
 
-def test_a_level_is_climbed_with_one_command(template, project):
-    done = cruft(project, "update", "-y", "--variables-to-update", '{"maturity_level": "2"}')
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (project / "src/ride_duration/registry/versions.py").exists()
-    assert "[gate]" in (project / "params.toml").read_text()
-    assert owned(project)
-    assert rejects(project) == []
-    assert json.loads((project / ".cruft.json").read_text())["context"]["cookiecutter"]["maturity_level"] == "2"
+def test_the_ladder_is_climbed_step_by_step_and_runs_move_to_a_server(template, tmp_path):
+    project = baked(template, tmp_path, "0")
+    steps = [
+        ({"maturity_level": "1"}, "tests/code/test_web.py"),
+        ({"maturity_level": "2"}, "src/ride_duration/registry/versions.py"),
+        ({"tracking": "remote"}, "src/ride_duration/tracking/outbox.py"),
+    ]
+    for answers, arrived in steps:
+        assert not (project / arrived).exists()
+        done = cruft(project, "update", "-y", "--variables-to-update", json.dumps(answers))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (project / arrived).exists()
+        assert owned(project)
+        assert rejects(project) == []
+        assert "<<<<<<<" not in "".join((project / name).read_text() for name in EDITS)
+        context = json.loads((project / ".cruft.json").read_text())["context"]["cookiecutter"]
+        assert answers.items() <= context.items()
+        git(project, "add", "-A")
+        git(project, "commit", "-qm", "A step")
+    # What the steps brought is what a fresh project of these answers has.
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", str(tmp_path / "fresh")]
+    subprocess.run([*command, str(template), "maturity_level=2", "tracking=remote"], check=True, capture_output=True)
+    fresh = tmp_path / "fresh" / "ride-duration"
+    for path in sorted(path for path in fresh.rglob("*") if path.is_file()):
+        name = path.relative_to(fresh).as_posix()
+        text = (project / name).read_text()
+        for old, new in [EDITS[name]] if name in EDITS else []:
+            text = text.replace(new, old)
+        assert text == path.read_text() or name == ".cruft.json", name
 
 
 def test_a_conflict_is_plain_to_see(template, project):
