@@ -1,11 +1,11 @@
 """Every command's entry, `python -m <package> <command>`; alone it lists the commands, a table of pyproject.toml."""
 
-import ast
 import difflib
 import importlib
 import os
 import signal
 import sys
+import textwrap
 
 from .base import errors, params
 from .base.errors import UserError
@@ -19,7 +19,8 @@ def main() -> int | None:
     """
     commands = params.commands()
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("\n".join(f"{name:20} {_purpose(module)}" for name, module in commands.items()))
+        lines = [f"{name:14} {_purpose(module)}" for name, module in commands.items()]
+        print("\n".join(textwrap.fill(line, 79, subsequent_indent=" " * 15) for line in lines))
         return 0
     name = sys.argv[1]
     if name not in commands:
@@ -32,14 +33,13 @@ def main() -> int | None:
     command = importlib.import_module(f"{__package__}.{commands[name]}").main
     signal.signal(signal.SIGINT, interrupt)
     del sys.argv[1]
-    code: int | None = command()
-    return code
+    return command()  # type: ignore[no-any-return]
 
 
 def _purpose(module: str) -> str:
     """The first line of a module's docstring, read without importing it."""
     source = params.PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").splitlines()[0]
+    return source.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Commands end with one line and an exit code, never with a traceback."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
-from {{ cookiecutter.__package }}.base import errors
+from {{ cookiecutter.__package }}.base import errors, params
 from {{ cookiecutter.__package }}.base.errors import UserError
 
 
@@ -41,3 +43,23 @@ def test_success_is_exit_code_0():
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         errors.run(lambda: 1 // 0)
+
+
+def typed(*words):
+    """`python -m <package>` with words, as a finished process."""
+    command = [sys.executable, "-m", params.PACKAGE.name, *words]
+    return subprocess.run(command, cwd=params.ROOT / "src", capture_output=True, text=True)
+
+
+def test_the_package_alone_lists_its_commands():
+    done = typed()
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line[0] != " "] == list(params.commands())
+    assert all(len(line) < 80 for line in lines)
+
+
+def test_a_command_that_is_misspelt_is_named_with_what_is_near():
+    done = typed("trian")
+    assert done.returncode == 1
+    assert done.stderr == "error: 'trian' is no command; did you mean train?\n"
