@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from ..model import bundle
@@ -16,4 +17,4 @@ def main() -> None:
     output = parser.parse_args().output
     model = bundle.read(served_model.locate())
     bundle.write(model, output)
-    print(f"model {model.version} (run {model.card['run_id']}) is copied to {output}")
+    print(json.dumps({"model_version": model.version, "run_id": model.card["run_id"], "folder": str(output)}))
