@@ -57,9 +57,10 @@ def _python(tree: Path, fingerprint: str) -> str:
         print("its lock is the same as here, and so are its packages", flush=True)
         return sys.executable
     print("installing the packages of its lock", flush=True)
-    # What make calls pipenv, which may be a path in this folder.
-    known = os.environ.get("PIPENV", "").replace(".pipenv/", f"{shlex.quote(str(ROOT))}/.pipenv/", 1)
-    words = [f"PIPENV={known}"] if known.startswith(shlex.quote(str(ROOT))) or known.startswith('"') else []
+    # What make calls pipenv: a path of this folder is none of the other's.
+    pipenv = os.environ.get("PIPENV", "")
+    pipenv = f"{shlex.quote(str(ROOT))}/{pipenv}" if pipenv.startswith(".pipenv/") else pipenv
+    words = [f"PIPENV={pipenv}"] if pipenv else []
     if subprocess.run(["make", "--no-print-directory", "setup", *words], cwd=tree).returncode:
         raise UserError("the packages of that commit's lock cannot be installed (see above)")
     return str(tree / ".venv" / Path(sys.executable).relative_to(sys.prefix))
