@@ -152,8 +152,8 @@ MUTATIONS = {
     "gate open": ("pipeline/gate.py", "if not loss(metric, score) <= loss(metric, rival)", "if False and (rival)"),
     "promotion forgets": (
         "registry/versions.py",
-        'str(current.version) if current else "")\n        if CHALL',
-        '"")\n        if CHALL',
+        '"replaced", was)',
+        '"replaced", "")',
     ),
     "validation open": ("pipeline/validate.py", "    if failed:", "    if False:"),
     "parts the wrong way round": ("model/explain.py", "(passes - share)", "(share - passes)"),

@@ -134,15 +134,15 @@ def find(name: str) -> Estimator:
     """The entry of `ESTIMATORS`, or one for the estimator that an import path names.
 
     Raises:
-        ValueError: the name is unknown.
+        UserError: the name is unknown.
     """
     if name in ESTIMATORS:
         return ESTIMATORS[name]
     if "." not in name:
         near = difflib.get_close_matches(name, ESTIMATORS, 1)
         known = f"choose {', '.join(ESTIMATORS)}, or an import path such as sklearn.ensemble.RandomForestRegressor"
-        raise ValueError(f"estimator {name!r} is unknown; " + (f"did you mean {near[0]}?" if near else known))
-
+        hint = f"did you mean {near[0]}?" if near else known
+        raise UserError(f"params.toml: estimator {name!r} is unknown; {hint}")
     to_onnx = _onnxmltools if name.startswith(BOOSTERS) else _skl2onnx
     return Estimator(functools.partial(_imported, name), to_onnx=to_onnx, types=SKLEARN_TYPES)
 

@@ -39,7 +39,7 @@ def _roc_auc(actual: Target, scores: Scores) -> float:
 
 def _log_loss(actual: Target, scores: Scores) -> float:
     labels = range(2 if scores.ndim == 1 else scores.shape[1])
-    return float(sklearn.log_loss(actual, scores.astype(np.float64), labels=labels))
+    return float(sklearn.log_loss(actual, np.clip(scores.astype(np.float64), 0, 1), labels=labels))
 
 
 def _accuracy(actual: Target, scores: Scores) -> float:

@@ -64,10 +64,8 @@ def promote(number: str, reason: str = "") -> str:
         raise UserError(f"version {number} is champion already")
     _move("promote", current, version, reason)
     with store.errors():
-        client = store.connect()
-        client.set_model_version_tag(version.name, number, "replaced", str(current.version) if current else "")
         if CHALLENGER in version.aliases:
-            client.delete_registered_model_alias(version.name, CHALLENGER)
+            store.connect().delete_registered_model_alias(version.name, CHALLENGER)
     return f"version {number} is champion" + (f"; it replaced version {current.version}" if current else "")
 
 
@@ -99,6 +97,8 @@ def _move(action: str, current: ModelVersion | None, version: ModelVersion, reas
         if (str(now.version) if now else "") != was:
             raise UserError("the champion was changed by somebody else meanwhile: look again with `make registry`")
         champion_log.move(client, version.name, action, CHAMPION, was, str(version.version), reason)
+        if action == "promote":
+            client.set_model_version_tag(version.name, str(version.version), "replaced", was)
 
 
 def find(number: str) -> ModelVersion:

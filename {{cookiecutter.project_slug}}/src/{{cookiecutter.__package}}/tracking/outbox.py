@@ -130,7 +130,10 @@ def main() -> int:
     for run in ended:
         if run.info.status == "RUNNING":
             _client().set_terminated(run.info.run_id, "KILLED")
-        deliver(run.info.run_id)
+    for run in ended:
+        # A parent has taken its children along.
+        if run.info.run_id in {each.info.run_id for each in waiting()}:
+            deliver(run.info.run_id)
     left = {run.info.run_id for run in waiting()}
     kept = sum(run.info.run_id in left for run in ended)
     print(f"{len(ended) - kept:,} runs delivered to {conventions.uri()}, {kept:,} kept")
