@@ -38,8 +38,9 @@ def _roc_auc(actual: Target, scores: Scores) -> float:
 
 
 def _log_loss(actual: Target, scores: Scores) -> float:
-    labels = range(2 if scores.ndim == 1 else scores.shape[1])
-    return float(sklearn.log_loss(actual, np.clip(scores.astype(np.float64), 0, 1), labels=labels))
+    # A graph's float32 may be a little over one, or sum to a little less.
+    table = np.column_stack([1 - scores, scores] if scores.ndim == 1 else [scores]).clip(0, 1).astype(np.float64)
+    return float(sklearn.log_loss(actual, table / table.sum(axis=1, keepdims=True), labels=range(table.shape[1])))
 
 
 def _accuracy(actual: Target, scores: Scores) -> float:

@@ -29,6 +29,19 @@ def test_metrics_are_those_of_the_textbook(monkeypatch):
     assert found["log_loss"] == pytest.approx(-np.log([0.7, 0.8, 0.2]).mean())
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_graph_s_float32_probabilities_are_no_reason_for_a_warning(monkeypatch):
+    actual = np.arange(900) % 3
+    shares = np.exp(np.random.default_rng(0).normal(size=(900, 3))).astype(np.float32)
+    shares /= shares.sum(axis=1, keepdims=True)
+    monkeypatch.setattr(problem, "TASK", "multiclass")
+    expected = -np.log(shares[np.arange(900), actual]).mean()
+    assert metrics.metrics(actual, shares)["log_loss"] == pytest.approx(expected, 1e-5)
+    monkeypatch.setattr(problem, "TASK", "binary")
+    beyond = np.where(actual == 1, np.float32(1.0000001), np.float32(0))
+    assert metrics.metrics((actual == 1).astype(float), beyond)["log_loss"] == pytest.approx(0, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("task", "name", "value", "lost"),
     [("regression", "rmse", 3.0, 3.0), ("binary", "roc_auc", 0.8, 0.2), ("multiclass", "accuracy", 1.0, 0.0)],

@@ -67,15 +67,18 @@ class Explanation:
         field: the field of an answer that it stands in.
         about: what it is, for the service's description.
         schema: the JSON schema of what `rows` gives for one record.
-        most: of how many records at once a request may ask for it.
     """
 
     field = "explanation"
     about = "Also say what each feature adds to the score"
 
     def __init__(self, bundle: Bundle, scores: Scores) -> None:
-        self._bundle, self._scores = bundle, scores
-        self.most, self.schema = Explain.load().max_records, Parts.model_json_schema()
+        self._bundle, self._scores, self.schema = bundle, scores, Parts.model_json_schema()
+
+    @functools.cached_property
+    def most(self) -> int:
+        """Of how many records at once a request may ask for it; a job asks for all of its rows and has no settings file."""
+        return int(Explain.load().max_records)
 
     def rows(self, columns: Columns) -> list[Any]:
         """For each record its method, unit, base value, contributions and score.
@@ -85,14 +88,10 @@ class Explanation:
         """
         base, contributions = self.parts(problem.features(columns))
         known = {name: self._bundle.card["explanation"][name] for name in ("method", "unit")}
+        named = [dict(zip(problem.FEATURES, each, strict=True)) for each in contributions.tolist()]
         return [
-            {
-                **known,
-                "base_value": one,
-                "contributions": dict(zip(problem.FEATURES, each, strict=True)),
-                "score": one + sum(each),
-            }
-            for one, each in zip(base.tolist(), contributions.tolist(), strict=True)
+            {**known, "base_value": one, "contributions": each, "score": one + sum(each.values())}
+            for one, each in zip(base.tolist(), named, strict=True)
         ]
 
     def columns(self, columns: Columns) -> dict[str, NDArray[Any]]:

@@ -78,9 +78,8 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     @app.get("/")
     def page() -> str:
         record = problem.Record.model_json_schema()
-        known = {"fields": record["properties"], "required": record.get("required", [])}
-        card = predictor.card if predictor else None
-        return render_template("index.html", problem=problem, card=card, why_not=why_not, **known)
+        known = {"problem": problem, "card": predictor and predictor.card, "why_not": why_not}
+        return render_template("index.html", fields=record["properties"], required=record.get("required", []), **known)
 
     app.register_error_handler(HTTPException, _http_error)
     return app

@@ -18,14 +18,13 @@ from sklearn.metrics import PredictionErrorDisplay, RocCurveDisplay
 from .. import problem
 from ..data.clean import Dataset
 from ..metrics import METRICS
-from . import evaluate
 
 ROWS = 2_000
 """How many validation rows importance and partial dependence are taken of."""
 
 
-def all_plots(newest: Dataset, scores: NDArray[Any], estimator: Any) -> dict[str, Figure]:
-    """File name -> figure, for n validation rows and their `Predictor.measured` scores."""
+def all_plots(newest: Dataset, scores: NDArray[Any], estimator: Any, segments: Any) -> dict[str, Figure]:
+    """File name -> figure, for n validation rows, their `Predictor.measured` scores and `evaluate.segments`."""
     matrix = problem.features(newest.columns)
     drops = dropped(newest.target, matrix, estimator)
     order = np.argsort(drops)
@@ -39,7 +38,6 @@ def all_plots(newest: Dataset, scores: NDArray[Any], estimator: Any) -> dict[str
         figures["roc"] = _drawn(RocCurveDisplay.from_predictions, newest.target, scores)
         tenths = {"n_bins": 10, "strategy": "quantile"}
         figures["calibration"] = _drawn(CalibrationDisplay.from_predictions, newest.target, scores, **tenths)
-    segments = evaluate.segments(newest, scores)
     for name in problem.SEGMENTS:
         found = {part["part"]: part["metrics"][problem.METRIC] for part in segments if part["feature"] == name}
         figures[f"{problem.METRIC}_by_{name}"] = bars(list(found), list(found.values()), f"{problem.METRIC} by {name}")

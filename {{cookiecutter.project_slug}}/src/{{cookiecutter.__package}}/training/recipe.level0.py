@@ -29,6 +29,6 @@ def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32])
     return bundle
 
 
-def draw(estimator: Any, predictor: Predictor, newest: Dataset) -> dict[str, Any]:
+def draw(estimator: Any, predictor: Predictor, newest: Dataset, card: dict[str, Any]) -> dict[str, Any]:
     """File name -> figure, for the run."""
     return {}

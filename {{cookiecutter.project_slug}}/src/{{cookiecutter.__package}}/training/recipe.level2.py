@@ -38,6 +38,6 @@ def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32])
     return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
 
 
-def draw(estimator: Any, predictor: Predictor, newest: Dataset) -> dict[str, Any]:
+def draw(estimator: Any, predictor: Predictor, newest: Dataset, card: dict[str, Any]) -> dict[str, Any]:
     """File name -> figure, for the run."""
-    return plots.all_plots(newest, predictor.measured(newest.columns), estimator)
+    return plots.all_plots(newest, predictor.measured(newest.columns), estimator, card["segments"])

@@ -61,7 +61,7 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         for line in verdict(built.card):
             say(line)
         say(f"kept as {kept['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())
-        run.model_uri = log(built, recipe.draw(estimator, predictor, newest), newest)
+        run.model_uri = log(built, recipe.draw(estimator, predictor, newest, built.card), newest)
     bundle.write(built, output)
     return Trained(run.id, run.model_uri, output, built.card)
 
