@@ -35,6 +35,7 @@ KEEP = {
     **each(f"{PACKAGE}tracking/", "store training_run", ".remote.py", REMOTE),
     **each(f"{PACKAGE}tracking/", "copy_runs outbox server_errors", ".py", REMOTE),
     **each(f"{PACKAGE}tools/", "migrate", ".py", REMOTE),
+    **each(f"{PACKAGE}tools/", "open_ui", ".py", LOCAL),
     **each(PACKAGE, "tracking_server", "", REMOTE),
     **each(f"{PACKAGE}serving/", "app.py templates static", "", WEB),
     **each(f"{PACKAGE}serving/", "batch job job_run progress scorer spark storage tables", ".py", BATCH),
@@ -77,3 +78,9 @@ for path, conditions in KEEP.items():
     elif os.path.exists(path) and path.count(".") == 2 and path.split(".")[1] in VARIANTS:
         # A file whose name says for which answer it is gets the name that the project knows it by.
         os.rename(path, f"{path.split('.')[0]}.py")
+
+# Cookiecutter says where it writes. An update, which bakes twice into a folder that nobody sees, does not.
+if "{{ cookiecutter._output_dir is defined }}" == "True":
+    first = "tracking-secrets tracking-server" if ANSWERS["tracking"] == "remote" else "pipeline" if LEVEL >= 2 else "train"
+    slug, about = "{{ cookiecutter.project_slug }}", f"{', '.join(list(ANSWERS.values())[:3])}, level {LEVEL}"
+    print(f"Made {slug} ({about}). Next:\n\n  cd {slug}\n  make setup\n  make {first}\n\nIts README.md goes on from there.")

@@ -32,8 +32,8 @@ def complaints():
             yield question, "must be one line without control characters", example
         elif re.search(r"\{[#%{]", answer):
             yield question, "must not contain a brace followed by a brace, % or #", example
-    if re.search(r"[\\\"'`$<>|]", ANSWERS["project_name"]):
-        yield "project_name", "must not contain quotes or any of \\ ` $ < > |", "Ride Duration"
+    if re.search(r"[\\`$<>|]", ANSWERS["project_name"]):
+        yield "project_name", "must not contain any of \\ ` $ < > |", "Ride Duration"
     slug = ANSWERS["project_slug"]
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", slug):
         yield "project_slug", "must be lower-case letters and digits joined by single hyphens, a letter first", "ride-duration"

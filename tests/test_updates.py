@@ -93,6 +93,7 @@ def test_a_newer_release_arrives_and_the_owner_s_edits_stay(template, project):
     release(template, "gunicorn.conf.py", "timeout = 30", "timeout = 31")
     done = cruft(project, "update", "-y")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "make setup" not in done.stdout
     assert "timeout = 31" in (project / "gunicorn.conf.py").read_text()
     assert owned(project)
     assert rejects(project) == []

@@ -1,6 +1,5 @@
 """Every command's entry, `python -m <package> <command>`; alone it lists the commands, a table of pyproject.toml."""
 
-import difflib
 import importlib
 import os
 import signal
@@ -8,7 +7,7 @@ import sys
 import textwrap
 
 from .base import errors, params
-from .base.errors import UserError
+from .base.errors import UserError, near
 
 
 def main() -> int | None:
@@ -24,15 +23,15 @@ def main() -> int | None:
         return 0
     name = sys.argv[1]
     if name not in commands:
-        near = difflib.get_close_matches(name, commands, 1)
-        raise UserError(f"{name!r} is no command; " + (f"did you mean {near[0]}?" if near else "`make` lists them"))
+        raise UserError(f"{name!r} is no command{near(name, commands, '; `make` lists them')}")
     # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just leave.
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(errors.leave()))
     command = importlib.import_module(f"{__package__}.{commands[name]}").main
     signal.signal(signal.SIGINT, interrupt)
-    del sys.argv[1]
+    # MLflow takes the first word for the source of a run.
+    sys.argv[:2] = [f"python -m {__package__} {name}"]
     return command()  # type: ignore[no-any-return]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import problem
 from .base import params
-from .base.errors import UserError
+from .base.errors import UserError, near
 
 OPSET = {"": 15, "ai.onnx.ml": 3}
 """Old enough for every onnxruntime of the last years, new enough for all converters."""
@@ -45,9 +44,8 @@ def _onnxmltools(estimator: Any) -> Any:
 def _floor(graph: Any, splits: Any) -> None:
     """Make LightGBM's thresholds the next float32 below: rounded up, one could let an equal value pass that it does not."""
     features = splits["split_feature"].str.rpartition("_")[2].astype(int)
-    exact = {
-        (feature, np.float32(at)): at for feature, at in zip(features, splits["threshold"].to_numpy(), strict=True)
-    }
+    thresholds = zip(features, splits["threshold"].to_numpy(), strict=True)
+    exact = {(feature, np.float32(at)): at for feature, at in thresholds}
     for node in graph.graph.node:
         given = {each.name: each for each in node.attribute}
         if "nodes_values" in given:
@@ -139,10 +137,8 @@ def find(name: str) -> Estimator:
     if name in ESTIMATORS:
         return ESTIMATORS[name]
     if "." not in name:
-        near = difflib.get_close_matches(name, ESTIMATORS, 1)
-        known = f"choose {', '.join(ESTIMATORS)}, or an import path such as sklearn.ensemble.RandomForestRegressor"
-        hint = f"did you mean {near[0]}?" if near else known
-        raise UserError(f"params.toml: estimator {name!r} is unknown; {hint}")
+        known = f"; choose {', '.join(ESTIMATORS)}, or an import path such as sklearn.ensemble.RandomForestRegressor"
+        raise UserError(f"params.toml: estimator {name!r} is unknown{near(name, ESTIMATORS, known)}")
     to_onnx = _onnxmltools if name.startswith(BOOSTERS) else _skl2onnx
     return Estimator(functools.partial(_imported, name), to_onnx=to_onnx, types=SKLEARN_TYPES)
 
@@ -159,8 +155,7 @@ def build(name: str, parameters: Mapping[str, Any], seed: int) -> Any:
     # Of a pipeline the last step is the estimator.
     known = {*getattr(plain, "steps", [("", plain)])[-1][1].get_params(), *made.ranges}
     for unknown in sorted(set(parameters) - known):
-        near = difflib.get_close_matches(unknown, known, 1)
-        raise TypeError(f"{name} has no parameter {unknown!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise TypeError(f"{name} has no parameter {unknown!r}{near(unknown, known)}")
     return made.build({**({"random_state": seed} if "random_state" in known else {}), **parameters})
 
 
@@ -193,9 +188,7 @@ def _imported(name: str, parameters: Mapping[str, Any]) -> Any:
         ) from None
     kinds = dict(inspect.getmembers(module, lambda each: inspect.isclass(each) and issubclass(each, BaseEstimator)))
     if short not in kinds:
-        near = difflib.get_close_matches(short, kinds, 1)
-        said = f"; did you mean {path}.{near[0]}?" if near else ""
-        raise ValueError(f"estimator {name!r}: {path} has no estimator {short}{said}")
+        raise ValueError(f"estimator {name!r}: {path} has no estimator {short}{near(short, kinds)}")
     fits = is_regressor if problem.TASK == "regression" else is_classifier
     estimator = kinds[short](**parameters)
     if not fits(estimator):

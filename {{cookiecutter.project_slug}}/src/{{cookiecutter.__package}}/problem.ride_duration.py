@@ -61,8 +61,7 @@ def features(columns: Columns) -> NDArray[np.float32]:
 
     A missing pick-up time means a Wednesday at noon, in training as in serving.
     """
-    pickup = columns[TIME]
-    pickup = np.where(np.isnat(pickup), NOON_ON_A_WEDNESDAY, pickup)
+    pickup = np.where(np.isnat(columns[TIME]), NOON_ON_A_WEDNESDAY, columns[TIME])
     hours = (pickup - MONDAY).astype(np.int64) / 3.6e9
     matrix = np.empty((len(pickup), len(FEATURES)), np.float32)
     matrix[:, 0] = columns["PULocationID"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import NoReturn
 
@@ -23,6 +24,12 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """What an error says, without the rest of it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def near(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about an unknown name: the known one that was probably meant, else `otherwise`."""
+    found = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {found[0]}?" if found else otherwise
 
 
 class Terminated(KeyboardInterrupt):

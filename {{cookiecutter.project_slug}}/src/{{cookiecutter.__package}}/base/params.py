@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import UserError
+from .errors import UserError, near
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of this Python package."""
@@ -116,7 +115,8 @@ def _checked(kind: type[Table], given: Any, file: str, start: str = "") -> Table
             known = known.model_fields[part].annotation if hasattr(known, "model_fields") else None
         fields = getattr(known, "model_fields", {})
         if first["type"] in ("extra_forbidden", "dict_type") and first["loc"][-1] not in fields:
-            raise UserError(f"{file}: {where} is not a setting{_near(str(first['loc'][-1]), fields)}") from None
+            meant = near(str(first["loc"][-1]), fields, f"; it knows {', '.join(fields)}")
+            raise UserError(f"{file}: {where} is not a setting{meant}") from None
         raise UserError(f"{file}: {where.rstrip('.')} = {first['input']!r}: {first['msg'].lower()}") from None
 
 
@@ -124,21 +124,14 @@ def _tables(path: Path) -> dict[str, Any]:
     found = _toml(path)
     for name in found:
         if name not in TABLES:
-            raise UserError(f"{path.name}: [{name}] is not a table that is read{_near(name, TABLES)}")
+            raise UserError(f"{path.name}: [{name}] is not a table that is read{near(name, TABLES)}")
     return found
-
-
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(known)}"
 
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing: run this in the project's folder, or bring it back with `git checkout {path.name}`"
-        ) from None
+        raise UserError(f"{path} is missing: run this in the project's folder, or `git checkout {path.name}`") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name} is not valid TOML: {error}") from None

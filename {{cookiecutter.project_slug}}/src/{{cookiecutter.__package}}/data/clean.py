@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,9 @@ class Dataset:
 
     def take(self, rows: slice | NDArray[np.int64]) -> Dataset:
         """Some of the rows, as a data set of their own."""
-        columns = {name: values[rows] for name, values in self.columns.items()}
-        return Dataset(self.name, columns, self.target[rows], self.rows_read, self.dropped)
+        return replace(
+            self, columns={name: each[rows] for name, each in self.columns.items()}, target=self.target[rows]
+        )
 
 
 def clean(name: str, raw: Columns) -> Dataset:
@@ -62,10 +63,7 @@ def clean(name: str, raw: Columns) -> Dataset:
     """
     raw = problem.prepare(raw)
     target = problem.target(raw)
-    rules: list[tuple[str, NDArray[np.bool_]]] = [
-        *schema.violations(raw, needed=[problem.TIME]),
-        (f"{problem.TARGET} missing", np.isnan(target)),
-    ]
+    rules = [*schema.violations(raw, needed=[problem.TIME]), (f"{problem.TARGET} missing", np.isnan(target))]
     rules += [(rule, broken(target)) for rule, broken in problem.TARGET_RULES.items()]
     keep = np.ones(len(target), bool)
     dropped: dict[str, int] = {}
@@ -110,10 +108,8 @@ def describe(dataset: Dataset) -> Iterable[str]:
     when = f", {first[:10]} to {last[:10]}" if first else ""
     yield f"{len(dataset):,} of {dataset.rows_read:,} rows from {dataset.name}{when}"
     if problem.TASK != "regression":
-        classes, counts = np.unique(dataset.target, return_counts=True)
-        shares = ", ".join(
-            f"{int(each)}: {count / len(dataset):.1%}" for each, count in zip(classes, counts, strict=True)
-        )
+        counted = zip(*np.unique(dataset.target, return_counts=True), strict=True)
+        shares = ", ".join(f"{int(each)}: {count / len(dataset):.1%}" for each, count in counted)
         yield f"  {problem.TARGET} by class: {shares}"
     for rule, count in dataset.dropped.items():
         yield f"  dropped {count:,}: {rule}"

@@ -116,10 +116,8 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
             yield f"{field.name} not finite", np.isinf(values)
         if field.choices:
             known = set(field.choices)
-            yield (
-                f"{field.name} none of its values",
-                ~gap & np.array([value not in known for value in values.tolist()], bool),
-            )
+            strange = np.array([value not in known for value in values.tolist()], bool)
+            yield f"{field.name} none of its values", ~gap & strange
         if field.least is not None:
             yield f"{field.name} under {field.least:g}", values < field.least
         if field.most is not None:

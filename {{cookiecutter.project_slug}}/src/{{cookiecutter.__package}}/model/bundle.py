@@ -50,6 +50,7 @@ def read(folder: Path) -> Bundle:
     """
     if not (folder / "model.json").is_file():
         raise ModelError(f"no model in {folder}: run `make train`, or set MODEL_URI to a folder that has one")
+    damaged = f"the model in {folder} is damaged"
     try:
         card = json.loads((folder / "model.json").read_bytes())
         version, _ = card["format"], card["run_id"]
@@ -59,16 +60,12 @@ def read(folder: Path) -> Bundle:
             raise ValueError("it names files elsewhere")
         content = {file: (folder / file).read_bytes() for file in digests}
     except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-        raise ModelError(
-            f"the model in {folder} is damaged ({type(error).__name__}: {error}): train or fetch it again"
-        ) from None
+        raise ModelError(f"{damaged} ({type(error).__name__}: {error}): train or fetch it again") from None
     if version > FORMAT:
         raise ModelError(f"the model in {folder} was made by a newer version of this project: update, or train again")
     for file, wanted in digests.items():
         if _sha256(content[file]) != wanted:
-            raise ModelError(
-                f"the model in {folder} is damaged ({file} does not match model.json): train or fetch it again"
-            )
+            raise ModelError(f"{damaged} ({file} does not match model.json): train or fetch it again")
     return Bundle(content.pop(name), card, content)
 
 

@@ -14,6 +14,7 @@ from . import bundle, load
 from .bundle import Bundle, ModelError
 
 CACHE = ROOT / ".cache" / "models"
+REMEDY = "`make pipeline` registers a version; with MODEL_URI=model the last training answers"
 
 
 def folder(uri: str = "") -> Path:
@@ -48,7 +49,7 @@ def _download(uri: str) -> Bundle:
         raise ModelError(f"{uri} needs MLflow, which is not installed here: set MODEL_URI to a model folder") from None
     database = Path(conventions.uri().removeprefix("sqlite:///"))
     if conventions.is_local() and not database.exists():
-        raise ModelError(f"no tracking store at {database}: train a model first, or set MODEL_URI to a model folder")
+        raise ModelError(f"no tracking store at {database}: {REMEDY}")
     try:
         client, number = store.connect(), ""
         if uri.startswith("models:/"):
@@ -59,5 +60,7 @@ def _download(uri: str) -> Bundle:
         with tempfile.TemporaryDirectory() as scratch:
             found = bundle.read(Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch)) / "data" / "model")
     except (mlflow.exceptions.MlflowException, UserError, OSError) as error:
-        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}") from None
+        # What MLflow says of a name, a version and an alias that it does not know.
+        missing = getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}" + (f"; {REMEDY}" if missing else "")) from None
     return replace(found, card={**found.card, "model_version": number}) if number else found

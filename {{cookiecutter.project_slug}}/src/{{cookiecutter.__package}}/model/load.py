@@ -41,13 +41,9 @@ class Model:
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answers for the records in `frame`, one row each; optional fields may be left out."""
-        columns = {
-            field.name: frame[field.name].to_numpy(field.dtype)
-            if field.name in frame
-            else schema.absent(field, len(frame))
-            for field in schema.FIELDS
-        }
-        return type(frame)(self._predictor.predict(columns), index=frame.index)
+        absent = {field.name: schema.absent(field, len(frame)) for field in schema.FIELDS if not field.required}
+        given = {field.name: frame[field.name].to_numpy(field.dtype) for field in schema.FIELDS if field.name in frame}
+        return type(frame)(self._predictor.predict(absent | given), index=frame.index)
 
 
 def _load_pyfunc(path: str) -> Model:

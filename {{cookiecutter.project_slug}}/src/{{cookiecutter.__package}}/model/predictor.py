@@ -44,11 +44,9 @@ class Predictor:
     additions: Mapping[str, Any] = {}
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        expected = list(problem.FEATURES)
-        if bundle.card.get("features") != expected:
-            raise ModelError(
-                f"this model is for {bundle.card.get('features')}, this code makes {expected}: train again"
-            )
+        given, expected = bundle.card.get("features"), list(problem.FEATURES)
+        if given != expected:
+            raise ModelError(f"this model is for {given}, this code makes {expected}: train again")
         run = _graph if bundle.file.endswith(".onnx") else _estimator
         self._scores = run(bundle, len(expected), threads)
         self.card = {**bundle.card, "model_version": bundle.version}
@@ -57,9 +55,7 @@ class Predictor:
         try:
             problem.answer(self._shaped(np.zeros((1, self._width()), np.float32)), **self._decision)
         except TypeError as error:
-            raise ModelError(
-                f"[decision] of params.toml does not fit problem.answer ({error}): change one of them, then train again"
-            ) from None
+            raise ModelError(f"[decision] of params.toml and problem.answer differ ({error}): train again") from None
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""

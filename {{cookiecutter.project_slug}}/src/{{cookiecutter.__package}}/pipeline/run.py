@@ -58,21 +58,22 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
     with step("train"):
         trained = train.train(dataset, settings, folder / "model", say)
         if not trained.model_uri:
-            raise UserError(
-                "the tracking server has not got the model, so it is not registered: run the pipeline again"
-            )
+            raise UserError("the tracking server has not got the model, so none is registered: run it again")
     with step("gate"):
         _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
         say(gate.require(trained.card, champion, newest, gate.Gate.load()))
     with step("register"):
         text = model_card.markdown(trained.card, report)
-        for file in reports.write(folder / "reports", "model-card", trained.card["name"], text):
-            with store.errors():
-                mlflow.MlflowClient().log_artifact(trained.run_id, str(file))
+        with store.errors():
+            client = mlflow.MlflowClient()
+            for file in reports.write(folder / "reports", "model-card", trained.card["name"], text):
+                client.log_artifact(trained.run_id, str(file))
+            at = f"#/experiments/{client.get_run(trained.run_id).info.experiment_id}/runs/{trained.run_id}/artifacts"
+            told = [*train.verdict(trained.card), f"[Model card]({at}/model-card.html)"]
+            client.set_tag(trained.run_id, "mlflow.note.content", "\n\n".join(told))
         version, first = versions.register(trained.model_uri, trained.run_id, text)
-        say(
-            f"{version.name} version {version.version} is {'champion' if first else 'challenger'} (reports/model-card.html)"
-        )
+        alias = "champion" if first else "challenger"
+        say(f"{version.name} version {version.version} is {alias} (reports/model-card.html)")
     return str(version.version)
 
 

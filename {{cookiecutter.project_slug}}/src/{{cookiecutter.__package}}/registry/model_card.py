@@ -15,13 +15,7 @@ def markdown(card: dict[str, Any], data_report: str = "") -> str:
     data, metrics = card["data"], card["metrics"]
     sure = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in card["intervals"].items()}
     rows = [
-        [
-            name,
-            f"{value:.4f}",
-            sure.get(name, ""),
-            f"{metrics['train_' + name]:.4f}",
-            f"{metrics['baseline_' + name]:.4f}",
-        ]
+        [name, f"{value:.4f}", sure.get(name, ""), *(f"{metrics[part + name]:.4f}" for part in ("train_", "baseline_"))]
         for name, value in metrics.items()
         if f"baseline_{name}" in metrics
     ]

@@ -212,9 +212,7 @@ def main() -> None:
         try:
             probe.bind((given.host, given.port))
         except (OSError, OverflowError) as error:
-            raise UserError(
-                f"port {given.port} cannot be used ({error}): choose another one, make serve PORT=9700"
-            ) from None
+            raise UserError(f"port {given.port} cannot be used ({error}): try make serve PORT=9700") from None
     print(f"serving model {version} on http://{given.host}:{given.port} (Ctrl-C stops it)", flush=True)
     # gunicorn takes this process over: what fetching needed is gone from memory.
     command = [sys.executable, "-m", "gunicorn", "--config", str(params.ROOT / "gunicorn.conf.py")]

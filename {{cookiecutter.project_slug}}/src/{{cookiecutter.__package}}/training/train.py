@@ -45,14 +45,16 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
     older, newest = split(dataset, settings.data.validation_share, settings.data.seed)
     since = f" from {newest.span[0][:10]} on" if problem.TIME else ""
     say(f"{len(older):,} rows to train on, {len(newest):,}{since} to validate with")
-    with training_run.run(conventions.tags(older, newest)) as run:
+    name = f"{settings.model.estimator} on {Path(older.name).name}"
+    tags = conventions.tags(older, newest)
+    with training_run.run(tags, name) as run:
         conventions.log_inputs(older, newest, settings)
         features = problem.features(older.columns)
         started = time.perf_counter()
         estimator = estimators.fit(features, older.target, settings)
         say(f"fitted {settings.model.estimator} in {time.perf_counter() - started:.1f} s")
         content, kept = export.export(estimator, settings, say)
-        built = Bundle(content, card(run.id, older, newest, settings) | kept)
+        built = Bundle(content, card(run.id, tags, older, newest, settings) | kept)
         predictor = Predictor(built)
         built.card.update(recipe.measure(predictor, older, newest, settings))
         built = recipe.enclose(built, predictor, features)
@@ -77,9 +79,8 @@ def verdict(card: dict[str, Any]) -> Iterator[str]:
         yield "warning: that is no better than no model at all; do not serve it"
 
 
-def card(run_id: str, older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
+def card(run_id: str, tags: dict[str, str], older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
     """What the bundle says of its origin, its data and its inputs."""
-    tags = conventions.tags(older, newest)
     return {
         "name": conventions.model_name(),
         "run_id": run_id,
@@ -113,6 +114,7 @@ def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
         ends = built.card.get("intervals", {}).items()
         sure = {f"{name}_{end}": value for name, pair in ends for end, value in zip(("low", "high"), pair, strict=True)}
         mlflow.log_metrics(built.card["metrics"] | sure)
+        mlflow.set_tag("mlflow.note.content", "\n\n".join(verdict(built.card)))
         for name, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{name}")
         example = pd.DataFrame(dict(newest.take(slice(2)).columns))
