@@ -28,6 +28,11 @@ code {{ background: #f3f3f3; padding: 0 0.2rem; }}
 """
 
 
+def rounded(value: float) -> str:
+    """A number as a person would say it: three digits, or all before the point where there are more."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *rows))

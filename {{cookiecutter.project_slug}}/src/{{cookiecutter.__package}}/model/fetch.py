@@ -60,7 +60,6 @@ def _download(uri: str) -> Bundle:
         with tempfile.TemporaryDirectory() as scratch:
             found = bundle.read(Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch)) / "data" / "model")
     except (mlflow.exceptions.MlflowException, UserError, OSError) as error:
-        # What MLflow says of a name, a version and an alias that it does not know.
-        missing = getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}" + (f"; {REMEDY}" if missing else "")) from None
+        absent = getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}" + (f"; {REMEDY}" if absent else "")) from None
     return replace(found, card={**found.card, "model_version": number}) if number else found

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from .. import estimators, metrics, problem
 from ..base import params
+from ..base.reports import rounded
 from ..data.clean import Dataset
 from ..problem import Columns
 from . import export
@@ -71,12 +72,12 @@ def _parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]
     edges = np.unique(known[~np.isnan(known)])
     if len(edges) <= FEW:
         for edge in edges:
-            yield f"{edge:g}", known == edge
+            yield rounded(edge), known == edge
         return
     edges = np.unique(np.nanquantile(known, [0, 0.25, 0.5, 0.75, 1]))
-    for number, (low, high) in enumerate(itertools.pairwise(edges)):
-        last = number == len(edges) - 2
-        yield f"{low:g} to {high:g}", (known >= low) & ((known <= high) if last else (known < high))
+    for low, high in itertools.pairwise(edges):
+        below = known <= high if high == edges[-1] else known < high
+        yield f"{rounded(low)} to {rounded(high)}", (known >= low) & below
 
 
 def calibration(actual: NDArray[np.float64], scores: NDArray[Any]) -> list[dict[str, float]]:

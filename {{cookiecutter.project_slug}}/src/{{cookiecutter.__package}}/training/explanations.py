@@ -55,7 +55,7 @@ def prepared(bundle: Bundle, matrix: NDArray[np.float32], scores: Scores) -> tup
 def _pack(arrays: Arrays, method: str, scale: str) -> tuple[bytes, dict[str, str]]:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    unit = problem.UNIT if problem.TASK == "regression" else "probability"
+    unit = (problem.UNIT or f"the unit of {problem.TARGET}") if problem.TASK == "regression" else "probability"
     return buffer.getvalue(), {"method": method, "scale": scale, "unit": scale or unit}
 
 
