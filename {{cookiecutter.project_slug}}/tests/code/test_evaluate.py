@@ -4,6 +4,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import estimators, metrics, problem
 from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.reports import rounded
 from {{ cookiecutter.__package }}.data.split import split
 from {{ cookiecutter.__package }}.model import bundle
 from {{ cookiecutter.__package }}.model.predictor import Predictor
@@ -51,3 +52,10 @@ def test_the_run_has_pictures(trained):
     assert {"plots/importance.png", "plots/partial_dependence.png"} <= pictures
     kinds = {"regression": {"predicted_against_actual"}, "binary": {"roc", "calibration"}}
     assert {f"plots/{name}.png" for name in kinds.get(problem.TASK, ())} <= pictures
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.00305556, "0.00306"), (9.53167, "9.53"), (2013.0, "2013"), (-1234.6, "-1235"), (0.0, "0")]
+)
+def test_a_figure_for_people_is_rounded_for_people(value, said):
+    assert rounded(value) == said
