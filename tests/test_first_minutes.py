@@ -161,3 +161,24 @@ def test_a_folder_with_its_own_packages_is_renamed_and_goes_on(bake, tmp_path):
         done = project.run("make", *target, timeout=600)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "humanize" in project.text("Pipfile")
+
+
+@pytest.mark.slow
+def test_the_first_screen_of_the_readme_needs_python_git_and_make_only(tmp_path):
+    block = re.search(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)[1]
+    install, ask, *rest = block.splitlines()
+    assert rest == ["cd ride-duration", "make setup pipeline serve"], "what `make demo` types too"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL", "MAKE"))}
+    script = f"set -e\n{install}\n{ask.replace('gh:org/mlops-template', str(ROOT))}\n"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        input="\n" * 9,
+        cwd=tmp_path,
+        env=kept | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "  make pipeline" in done.stdout.splitlines()
+    assert (tmp_path / "ride-duration" / "Pipfile.lock").is_file()
