@@ -35,7 +35,7 @@ def both(project, source):
     for engine, output in (("arrow", "a/part.parquet"), ("spark", "b")):
         done = project.make("score", f"ENGINE={engine}", f"INPUT={source}", f"OUTPUT={output}", "MAX_REJECTED=1")
         assert done.returncode == 0, done.stderr
-    names = ["a/part.parquet", "b", "a/part.rejected.parquet", "b.rejected.parquet"]
+    names = ["a/part.parquet", "b", "a/part.parquet.rejected.parquet", "b.rejected.parquet"]
     done = project.run(".venv/bin/python", "-c", ROWS, *[name for name in names if (project.path / name).exists()])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -1,9 +1,22 @@
 """How gunicorn runs the service; each line says why."""
 
+import math
 import os
+import pathlib
+
+
+def cores():
+    """How many processor cores this process may use: a container's limit is in its cgroup, not in the machine's count."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        most, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(here, max(1, math.ceil(int(most) / int(period))))
+    except (OSError, ValueError):  # no cgroup of version 2, or no limit: "max"
+        return here
+
 
 # One process a core: a prediction is pure computation, so more would only wait for each other.
-workers = int(os.environ.get("WEB_CONCURRENCY", os.cpu_count() or 1))
+workers = int(os.environ.get("WEB_CONCURRENCY", cores()))
 # Connections are kept by threads, so that a slow client holds a thread and not a core.
 worker_class = "gthread"
 threads = 4

@@ -1,6 +1,7 @@
 """The scoring job: every row is scored or refused with its reason, and an output is whole or not there."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,9 +87,17 @@ def test_csv_gives_the_same_answers_as_parquet(score, file, tmp_path):
     assert pa.csv.read_csv(tmp_path / "c.csv")[ANSWER[0]].to_pylist() == expected
 
 
+def test_the_refused_rows_of_one_output_outlive_another_of_the_same_stem(score, file, tmp_path):
+    clean = shutil.copy(file, tmp_path / "clean.parquet")
+    score(with_bad_rows(file), tmp_path / "scored.csv")
+    score(clean, tmp_path / "scored.parquet")
+    assert len(read(tmp_path / "scored.csv.rejected.parquet")) == 3
+    assert not (tmp_path / "scored.parquet.rejected.parquet").exists()
+
+
 def test_refused_rows_are_beside_the_output_with_number_and_reason(score, file, tmp_path):
     counts = score(with_bad_rows(file), tmp_path / "scored.parquet", batch_rows=100)
-    refused = read(tmp_path / "scored.rejected.parquet").to_pylist()
+    refused = read(tmp_path / "scored.parquet.rejected.parquet").to_pylist()
     assert (counts.rows, counts.rejected, counts.refused) == (500, 3, [])
     assert len(read(tmp_path / "scored.parquet")) == 497
     assert [row["row_number"] for row in refused] == [8, 9, 10]
@@ -120,7 +129,7 @@ def test_a_csv_row_is_refused_in_the_words_of_the_record_itself(score, tmp_path)
     changes += [{BOUNDED.name: broken(BOUNDED)}]
     write_csv(tmp_path / "new.csv", *({**problem.EXAMPLE, **change} for change in changes))
     score(tmp_path / "new.csv", tmp_path / "scored.csv", max_rejected_share=1)
-    reasons = [row["reason"] for row in read(tmp_path / "scored.rejected.parquet").to_pylist()]
+    reasons = [row["reason"] for row in read(tmp_path / "scored.csv.rejected.parquet").to_pylist()]
     assert reasons == [words(change) for change in changes]
 
 
@@ -132,7 +141,8 @@ def test_a_line_with_too_few_columns_is_kept_with_its_number(score, tmp_path):
     lines[2] = "1,2"
     (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
     score(tmp_path / "new.csv", tmp_path / "scored.csv", max_rejected_share=1)
-    refused = {row["row_number"]: row["reason"] for row in read(tmp_path / "scored.rejected.parquet").to_pylist()}
+    rejected = read(tmp_path / "scored.csv.rejected.parquet").to_pylist()
+    refused = {row["row_number"]: row["reason"] for row in rejected}
     assert refused[2] == f"the line has 2 columns, not {len(problem.EXAMPLE)}: 1,2"
     assert refused[3].startswith(f"{BOUNDED.name}: ")
 
@@ -144,7 +154,7 @@ def test_too_many_refused_rows_leave_the_old_output_and_tell_which_they_were(sco
     assert "3 of 500 rows were refused" in counts.refused[0]
     assert batch.report(counts, 1) == batch.TOO_MANY_REJECTED
     assert (tmp_path / "scored.parquet").read_bytes() == before
-    assert len(read(tmp_path / "scored.rejected.parquet")) == 3
+    assert len(read(tmp_path / "scored.parquet.rejected.parquet")) == 3
 
 
 def test_rows_that_are_no_longer_refused_leave_no_list_behind(score, file, tmp_path):
@@ -152,7 +162,7 @@ def test_rows_that_are_no_longer_refused_leave_no_list_behind(score, file, tmp_p
     score(with_bad_rows(file), tmp_path / "scored.parquet")
     file.write_bytes(sound)
     score(file, tmp_path / "scored.parquet")
-    assert not (tmp_path / "scored.rejected.parquet").exists()
+    assert not (tmp_path / "scored.parquet.rejected.parquet").exists()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The tests start a broker of their own; with KAFKA_BOOTSTRAP_SERVERS set they use
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -168,6 +169,40 @@ def test_bad_events_do_not_hold_up_the_others(predictor, topics):
         wait(lambda: state.events == 8)
     assert sorted(dict(letter.headers())["reason"][:12] for letter in letters) == [b"(body): Inva", b"(body): the "]
     assert {letter.value() for letter in letters} == {b"{", None}
+
+
+def test_an_event_that_the_code_cannot_answer_stops_no_other(predictor, monkeypatch):
+    whole, alone = predictor.predict, []
+
+    def predict(columns):
+        if len(columns[schema.FIELDS[0].name]) > 1:
+            raise OverflowError("one of them")
+        alone.append(columns)
+        if len(alone) == 3:
+            raise OverflowError("too large")
+        return whole(columns)
+
+    monkeypatch.setattr(predictor, "predict", predict)
+    sent = [json.dumps(value).encode() for _, value in events(5)]
+    messages = [Message(topic="events", partition=0, offset=i, key=b"k", value=value) for i, value in enumerate(sent)]
+    outputs = worker.answer(messages, predictor, Stream())
+    assert [output.topic for output in outputs] == [*["predictions"] * 2, "dead-letters", *["predictions"] * 2]
+    assert dict(outputs[2].headers)["reason"] == b"OverflowError: too large"
+    assert outputs[2].value == sent[2]
+
+
+def test_an_event_that_is_too_large_for_a_dead_letter_is_cut_and_stops_no_other(predictor, topics):
+    large = b"{" + b" " * 990_000
+    send(topics.events, [*events(3), (b"large", large)])
+    with working(predictor, topics) as state:
+        assert len(receive(topics.predictions, 3)) == 3
+        (letter,) = receive(topics.dead_letters, 1)
+        wait(lambda: state.events == 4)
+    headers = dict(letter.headers())
+    assert headers["reason"].startswith(b"(body): Invalid JSON")
+    assert large.startswith(letter.value())
+    assert len(letter.value()) > 800_000
+    assert (headers["bytes"], headers["sha256"]) == (b"990001", hashlib.sha256(large).hexdigest().encode())
 
 
 def test_a_restart_repeats_nothing_that_was_committed_and_loses_nothing(predictor, topics):

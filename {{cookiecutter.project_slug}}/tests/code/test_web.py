@@ -1,6 +1,7 @@
 """The HTTP service: one record or many, and a helpful refusal of everything else."""
 
 import json
+import sys
 
 import pytest
 from records import ANSWER, REQUIRED, WRONG, several
@@ -84,6 +85,20 @@ def test_a_bad_body_is_refused_as_a_problem(client, body, status):
     assert (response.status_code, response.mimetype) == (status, "application/problem+json")
     assert response.json["status"] == status
     assert "Traceback" not in response.text
+
+
+def test_a_long_list_of_empty_records_takes_little_memory(predictor):
+    """Three bytes of a body are a record: they are counted before they are looked at."""
+    resource = pytest.importorskip("resource", reason="peak memory is read by a module of Linux and macOS")
+    client = app.create_app(predictor, Web(max_bytes=1_000_000)).test_client()
+    body = b"[" + b",".join([b"{}"] * 300_000) + b"]"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = client.post("/predict", data=body, content_type="application/json")
+    assert answer.status_code == 413
+    assert "1000" in answer.json["detail"]
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    megabyte = 2**20 if sys.platform == "darwin" else 2**10
+    assert grown < 200 * megabyte, f"{grown / megabyte:.0f} MB more"
 
 
 def test_other_content_paths_and_methods_are_problems_too(client):

@@ -9,7 +9,7 @@ import platform
 import secrets
 import socket
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Flask, Response, render_template, request
 from pydantic import Field, TypeAdapter, ValidationError
@@ -24,7 +24,6 @@ from ..model.bundle import ModelError
 from ..model.predictor import Predicts
 from . import served_model
 
-RECORDS = TypeAdapter(list[problem.Record])
 RECORD = TypeAdapter(problem.Record)
 MAX_ERRORS = 20
 """How many bad fields an answer lists; the rest is counted."""
@@ -44,10 +43,11 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     limits = limits or Web()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
     api = _openapi(app, predictor, limits)
+    records = TypeAdapter(Annotated[list[problem.Record], Field(max_length=limits.max_records)])
 
     @app.post("/predict")
     def predict() -> Response:
-        return _predict(predictor, limits) if predictor else _problem(503, "no model is loaded", why_not)
+        return _predict(predictor, limits, records) if predictor else _problem(503, "no model is loaded", why_not)
 
     @app.get("/ping")
     def ping() -> Response:
@@ -101,7 +101,7 @@ def _openapi(app: Flask, predictor: Predicts | None, limits: Web) -> dict[str, A
         return dict(json.loads(render_template("openapi.json.jinja", additions=additions, limits=limits, **known)))
 
 
-def _predict(predictor: Predicts, limits: Web) -> Response:
+def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[problem.Record]]) -> Response:
     """The answer to a request, or why there is none."""
     environ = request.environ
     # Most clients send just this; parsing the header costs more than the rest of the check.
@@ -116,18 +116,16 @@ def _predict(predictor: Predicts, limits: Web) -> Response:
     body = _body(limits.max_bytes)
     many = body.lstrip()[:1] == b"["
     try:
-        records = RECORDS.validate_json(body) if many else [RECORD.validate_json(body)]
+        records = adapter.validate_json(body) if many else [RECORD.validate_json(body)]
     except ValidationError as error:
         return _refuse(error)
     most = min([limits.max_records, *(predictor.additions[name].most for name in wanted)])
     if len(records) > most:
-        what = f" with {' and '.join(wanted)}" if wanted else ""
-        return _problem(413, "too many records", f"{len(records)} records; at most {most} at once{what}")
+        return _problem(413, "too many records", f"at most {most} at once with {' and '.join(wanted)}")
     columns = schema.columns(records)
-    answers = predictor.predict(columns)
-    names = (*answers, "prediction_id")
-    values = (*(each.tolist() for each in answers.values()), [secrets.token_hex(16) for _ in records])
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    answers = {name: each.tolist() for name, each in predictor.predict(columns).items()}
+    answers["prediction_id"] = [secrets.token_hex(16) for _ in records]
+    rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
     for name in wanted:
         try:
             for row, value in zip(rows, predictor.additions[name].rows(columns), strict=True):
@@ -165,9 +163,11 @@ def _http_error(error: HTTPException) -> Response:
 def _refuse(error: ValidationError) -> Response:
     """400 for what is not JSON, else 422 with each field, the value it had and what was expected."""
     # The context may hold exception objects and the input the whole body: neither belongs in an answer.
+    first = error.errors(include_context=False, include_input=False)[0]
+    whole = {"json_invalid": (400, "not JSON"), "too_long": (413, "too many records")}.get(first["type"])
+    if whole and not first["loc"]:
+        return _problem(*whole, first["msg"])
     found = error.errors(include_url=False, include_context=False)
-    if found[0]["type"] == "json_invalid":
-        return _problem(400, "not JSON", found[0]["msg"])
     errors = [
         {
             "field": ".".join(str(part) for part in each["loc"]) or "(body)",

@@ -43,8 +43,8 @@ class Place:
         return Place(self.system, f"{self.path.rstrip('/')}/{relative}" if relative else self.path)
 
     def with_ending(self, ending: str) -> Place:
-        """Its neighbour whose name has `ending` in place of the suffix."""
-        return Place(self.system, str(PurePosixPath(self.path).with_suffix("")) + ending)
+        """Its neighbour whose name has `ending` after the whole name: `x.csv` and `x.parquet` have two."""
+        return Place(self.system, self.path + ending)
 
     def info(self) -> pa.fs.FileInfo:
         """Whether there is a file or a folder, how large, and when it was changed."""

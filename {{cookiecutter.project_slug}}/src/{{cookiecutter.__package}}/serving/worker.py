@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError, create_model
 
 from .. import problem
-from ..base.errors import UserError
+from ..base.errors import UserError, first_line
 from ..data import schema
 from ..model.predictor import Predicts
 from . import broker, health, served_model
@@ -30,6 +30,10 @@ SESSION_MS = 6_000
 """A worker that dies without a word is replaced after so long; brokers allow no less by default."""
 
 
+LARGEST = 900_000
+"""How many bytes of an event a dead letter carries: brokers take a million by default, its headers among them."""
+
+
 class Output(NamedTuple):
     """A message to send: a prediction, or a dead letter."""
 
@@ -40,7 +44,10 @@ class Output(NamedTuple):
 
 
 def answer(messages: Sequence[Message], predictor: Predicts, topics: Stream) -> list[Output]:
-    """One output a message: a prediction for an event, a dead letter with the reason for anything else."""
+    """One output a message: a prediction for an event, a dead letter with the reason for anything else.
+
+    Where the events cannot be answered together they are answered one by one, so that one of them stops no other.
+    """
     outputs: list[Output] = []
     answered: list[Message] = []
     events: list[Any] = []
@@ -52,15 +59,27 @@ def answer(messages: Sequence[Message], predictor: Predicts, topics: Stream) -> 
         except ValidationError as error:
             empty = "(body): the event is a tombstone" if value is None else "(body): the event is empty"
             outputs.append(_dead(message, schema.reason(error) if value else empty, topics.dead_letters))
+    try:
+        return outputs + _predictions(events, answered, predictor, topics)
+    except Exception as error:  # whatever problem.features or problem.answer raise for one of these events
+        if len(answered) > 1:
+            return outputs + [each for message in answered for each in answer([message], predictor, topics)]
+        return [*outputs, _dead(answered[0], f"{type(error).__name__}: {first_line(error)}", topics.dead_letters)]
+
+
+def _predictions(
+    events: Sequence[Any], answered: Sequence[Message], predictor: Predicts, topics: Stream
+) -> list[Output]:
     if not events:
-        return outputs
+        return []
     answers = predictor.predict(schema.columns(events))
     keys = [_key(event, message) for event, message in zip(events, answered, strict=True)]
     names = [_name(key, message.value() or b"", predictor) for key, message in zip(keys, answered, strict=True)]
     form = "{" + ", ".join(f'"{name}": %s' for name in (*answers, "prediction_id")) + "}"
     rows = zip(*map(_texts, answers.values()), (f'"{name}"' for name in names), strict=True)
-    outputs += [Output(topics.predictions, key, (form % row).encode()) for key, row in zip(keys, rows, strict=True)]
-    return outputs
+    if max(map(len, keys)) > LARGEST:
+        raise ValueError(f"{problem.ID} is longer than {LARGEST:,} bytes")
+    return [Output(topics.predictions, key, (form % row).encode()) for key, row in zip(keys, rows, strict=True)]
 
 
 def _key(event: Any, message: Message) -> bytes:
@@ -86,15 +105,19 @@ def _texts(values: NDArray[Any]) -> list[str]:
 
 
 def _dead(message: Message, reason: str, topic: str) -> Output:
-    origin = {
-        "reason": reason,
+    """A dead letter: key and value of the event as they came, cut where a broker would not take them whole."""
+    key, value = message.key(), message.value()
+    told = {
+        "reason": reason[:1_000],
         "topic": message.topic(),
         "partition": message.partition(),
         "offset": message.offset(),
     }
-    return Output(
-        topic, message.key(), message.value(), [(name, str(value).encode()) for name, value in origin.items()]
-    )
+    if len(key or b"") + len(value or b"") > LARGEST:
+        told |= {"bytes": len(value or b""), "sha256": hashlib.sha256(value or b"").hexdigest()}
+        key = key and key[: LARGEST // 2]
+        value = value and value[: LARGEST - len(key or b"")]
+    return Output(topic, key, value, [(name, str(each).encode()) for name, each in told.items()])
 
 
 class Worker:
@@ -118,8 +141,15 @@ class Worker:
             "session.timeout.ms": SESSION_MS,
             "heartbeat.interval.ms": SESSION_MS // 3,
         }
-        # With no time limit of its own, the producer keeps trying as long as the broker is away.
-        acknowledged = {"acks": "all", "linger.ms": 5, "message.timeout.ms": 0, "compression.type": "lz4"}
+        # With no time limit of its own, the producer keeps trying as long as the broker is away; with one request at a
+        # time, what it sends again cannot overtake an older answer of the same key.
+        acknowledged = {
+            "acks": "all",
+            "linger.ms": 5,
+            "message.timeout.ms": 0,
+            "compression.type": "lz4",
+            "max.in.flight.requests.per.connection": 1,
+        }
         self._consumer = Consumer(broker.settings(error_cb=self._on_error, **group))
         self._producer = Producer(broker.settings(error_cb=self._on_error, **acknowledged))
 
