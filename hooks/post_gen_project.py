@@ -60,7 +60,7 @@ KEEP = {
     **each("tests/", "data/test_validation", ".py", TRAINING),
     **each(".github/", "dependabot workflows/ci", ".yml", GITHUB, DEVOPS),
     **each(".github/workflows/", "train", ".yml", GITHUB, TRAINING),
-    **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, TRAINING),
+    **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING),
 }
 
 

@@ -61,6 +61,18 @@ def test_every_optional_path_is_in_the_table(bake):
         assert listed or in_a_bake(path) in always, f"{path} is optional but not in the table"
 
 
+def test_the_nightly_scoring_job_is_there_where_a_ci_machine_finds_a_model(bake):
+    remote = bake(**NAMED, deployment="batch", tracking="remote")
+    known = yaml.safe_load(remote.text(".github/workflows/score.yml"))["jobs"]["score"]["steps"][-1]["env"]
+    train = yaml.safe_load(remote.text(".github/workflows/train.yml"))
+    wanted = {name for name in json.dumps(train).split('"') if name.startswith("MLFLOW_")}
+    assert wanted
+    assert wanted <= set(known)
+    local = bake(**NAMED, deployment="batch", tracking="local")
+    assert ".github/workflows/score.yml" not in local.files()
+    assert ".github/workflows/train.yml" in local.files()
+
+
 COMPOSED = ("serving/served_model.py", "training/recipe.py")
 """The files of src/ that put a level together: no other differs between levels."""
 
