@@ -82,5 +82,7 @@ for path, conditions in KEEP.items():
 # Cookiecutter says where it writes. An update, which bakes twice into a folder that nobody sees, does not.
 if "{{ cookiecutter._output_dir is defined }}" == "True":
     first = "tracking-secrets tracking-server" if ANSWERS["tracking"] == "remote" else "pipeline" if LEVEL >= 2 else "train"
+    # The folder that was typed, unless it was made elsewhere.
+    here = os.environ.get("PWD") == os.path.dirname(os.getcwd())
     slug, about = "{{ cookiecutter.project_slug }}", f"{', '.join(list(ANSWERS.values())[:3])}, level {LEVEL}"
-    print(f"Made {slug} ({about}). Next:\n\n  cd {slug}\n  make setup\n  make {first}\n\nIts README.md goes on from there.")
+    print(f"Made {slug} ({about}). Next:\n\n  cd {slug if here else os.getcwd()}\n  make setup\n  make {first}\n\nIts README.md goes on from there.")

@@ -11,9 +11,12 @@ ANSWERS = json.loads({{ cookiecutter | jsonify | tojson }})
 
 # Distributions that the project imports: a package of the same name would shadow them.
 DEPENDENCIES = {
-    "annotated_types", "boto3", "confluent_kafka", "dotenv", "flask", "flask_wtf", "gunicorn", "jinja2", "jupyterlab", "matplotlib", "mlflow", "mypy",
-    "numpy", "onnx", "onnxmltools", "onnxruntime", "optuna", "pandas", "prometheus_client", "psycopg", "pyarrow", "pydantic", "pytest", "requests", "ruff",
-    "scipy", "skl2onnx", "sklearn", "skops", "sqlalchemy", "tests", "tqdm", "werkzeug", "xgboost",
+    "alembic", "annotated_types", "boto3", "click", "confluent_kafka", "docker", "dotenv", "fastapi", "flask", "flask_wtf", "git", "greenlet",
+    "gunicorn", "httpx", "jinja2", "joblib", "jupyterlab", "markdown_it", "matplotlib", "mlflow", "mypy", "nbformat", "networkx", "numpy", "onnx",
+    "onnxmltools", "onnxruntime", "opentelemetry", "optuna", "packaging", "pandas", "platformdirs", "pluggy", "polars", "prometheus_client", "psutil",
+    "psycopg", "pyarrow", "pydantic", "pygments", "pyspark", "pytest", "requests", "rich", "ruff", "scipy", "sentry_sdk", "six", "skl2onnx",
+    "sklearn", "skops", "sqlalchemy", "starlette", "tabulate", "tests", "threadpoolctl", "tomlkit", "tqdm", "typer", "urllib3", "uvicorn", "waitress",
+    "werkzeug", "xgboost", "yaml",
 }  # fmt: skip
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 LONGEST = {"project_name": 60, "project_slug": 40, "description": 200, "author": 80}

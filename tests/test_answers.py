@@ -32,6 +32,7 @@ BAD = [
     ("project_slug", "json"),
     ("project_slug", "mlflow"),
     ("project_slug", "flask"),
+    ("project_slug", "packaging"),
     ("project_slug", "con"),
     ("project_slug", "com1"),
     ("project_slug", "x" * 200),

@@ -75,7 +75,9 @@ def through_a_file(project, sent, folder):
         "import json, sys, pyarrow.parquet as p; a, b = (p.ParquetFile(name).read().to_pylist() for name in sys.argv[1:]);"
         "print(json.dumps({r['ride_id']: r['duration'] for r in a} | {r['ride_id']: r['reason'] for r in b}))"
     )
-    done = project.run(".venv/bin/python", "-c", code, f"{folder}/scored.parquet", f"{folder}/scored.parquet.rejected.parquet")
+    done = project.run(
+        ".venv/bin/python", "-c", code, f"{folder}/scored.parquet", f"{folder}/scored.parquet.rejected.parquet"
+    )
     return json.loads(done.stdout)
 
 

@@ -70,8 +70,8 @@ def test_where_no_version_is_registered_it_says_what_to_type(bake, door):
     done = project.make(*words[door], KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make")]
-    assert "not found" in line
-    assert "`make pipeline` registers a version" in line
+    assert "@champion is not registered" in line
+    assert line.endswith("run `make pipeline`, or set MODEL_URI=model to use the last training")
     if door == "web":
         with service(project, MODEL_URI="model") as port:
             assert answers_at(f"http://127.0.0.1:{port}/readyz")
@@ -92,8 +92,8 @@ def test_a_run_says_what_it_is_and_a_moved_folder_keeps_its_runs(bake, tmp_path)
     shutil.rmtree(project.path / ".cache", ignore_errors=True)
     done = project.make("registry")
     assert str(was) in done.stderr
-    assert "are brought along" in done.stderr
-    assert "brought along" not in project.make("registry").stderr
+    assert "the project was moved from" in done.stderr
+    assert "moved" not in project.make("registry").stderr
     with service(project) as port:
         version = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/version"))
     assert version["model_version"] == "1"

@@ -1,5 +1,6 @@
 """The bundle: written whole, read only when it is sound, and the same as its estimator."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_a_truncated_graph_is_refused(model_copy):
 def test_a_card_that_is_no_json_is_refused(model_copy):
     (model_copy / "model.json").write_text("{")
     with pytest.raises(ModelError, match="damaged"):
+        bundle.read(model_copy)
+
+
+def test_a_card_that_names_files_elsewhere_is_refused(model_copy):
+    secret = model_copy.parent / "secret"
+    secret.write_bytes(b"secret")
+    edit(model_copy, extras_sha256={"../secret": hashlib.sha256(b"secret").hexdigest()})
+    with pytest.raises(ModelError, match="files elsewhere"):
         bundle.read(model_copy)
 
 

@@ -28,9 +28,10 @@ code {{ background: #f3f3f3; padding: 0 0.2rem; }}
 """
 
 
-def rounded(value: float) -> str:
-    """A number as a person would say it: three digits, or all before the point where there are more."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def rounded(values: Sequence[float]) -> list[str]:
+    """Numbers as a person would say them, in three digits or all before the point; in six where two would look alike."""
+    said = [f"{each:.0f}" if abs(each) >= 100 else f"{each:.3g}" for each in values]
+    return said if len(set(said)) == len(set(values)) else [f"{each:g}" for each in values]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

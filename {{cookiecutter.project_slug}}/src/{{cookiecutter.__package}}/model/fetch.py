@@ -14,7 +14,7 @@ from . import bundle, load
 from .bundle import Bundle, ModelError
 
 CACHE = ROOT / ".cache" / "models"
-REMEDY = "`make pipeline` registers a version; with MODEL_URI=model the last training answers"
+REMEDY = "run `make pipeline`, or set MODEL_URI=model to use the last training"
 
 
 def folder(uri: str = "") -> Path:
@@ -49,7 +49,7 @@ def _download(uri: str) -> Bundle:
         raise ModelError(f"{uri} needs MLflow, which is not installed here: set MODEL_URI to a model folder") from None
     database = Path(conventions.uri().removeprefix("sqlite:///"))
     if conventions.is_local() and not database.exists():
-        raise ModelError(f"no tracking store at {database}: {REMEDY}")
+        raise ModelError(f"nothing has been trained yet (there is no {database}): run `make pipeline`")
     try:
         client, number = store.connect(), ""
         if uri.startswith("models:/"):
@@ -60,6 +60,7 @@ def _download(uri: str) -> Bundle:
         with tempfile.TemporaryDirectory() as scratch:
             found = bundle.read(Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch)) / "data" / "model")
     except (mlflow.exceptions.MlflowException, UserError, OSError) as error:
-        absent = getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}" + (f"; {REMEDY}" if absent else "")) from None
+        if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise ModelError(f"{uri} is not registered ({first_line(error)}): {REMEDY}") from None
+        raise ModelError(f"{uri} cannot be fetched: {first_line(error)}") from None
     return replace(found, card={**found.card, "model_version": number}) if number else found

@@ -20,7 +20,7 @@ def markdown(card: dict[str, Any], data_report: str = "") -> str:
         if f"baseline_{name}" in metrics
     ]
     quality = reports.table(["metric", "validation", "95 % interval", "training", "without a model"], rows)
-    seen = reports.table(SEEN, [[name, *map(reports.rounded, values)] for name, values in card["reference"].items()])
+    seen = reports.table(SEEN, [[name, *reports.rounded(values)] for name, values in card["reference"].items()])
     dropped = "\n".join(f"- {count:,} rows dropped: {rule}" for rule, count in data["dropped"].items())
     return f"""# Model card: {card["name"]}
 

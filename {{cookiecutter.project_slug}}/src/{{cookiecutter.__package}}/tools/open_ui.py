@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from mlflow.server import constants
 
@@ -25,6 +26,7 @@ def main() -> None:
     if not conventions.is_local():
         raise UserError(f"runs go to {address}: open that in a browser")
     store.connect()
+    artifacts = conventions.artifacts(Path(address.removeprefix("sqlite:///")))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -37,9 +39,22 @@ def main() -> None:
         **os.environ,
         constants.BACKEND_STORE_URI_ENV_VAR: address,
         constants.REGISTRY_STORE_URI_ENV_VAR: address,
+        constants.ARTIFACT_ROOT_ENV_VAR: artifacts,
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts,
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    words = ["mlflow.server.fastapi_app:app", "--host", HOST, "--port", str(port), "--log-level", "warning"]
+    words = [
+        "mlflow.server.fastapi_app:app",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+        "--workers",
+        "1",
+    ]
     command = [sys.executable, "-W", "ignore", "-m", "uvicorn", *words]
     if sys.platform == "win32":
         sys.exit(subprocess.call(command, env=environment))

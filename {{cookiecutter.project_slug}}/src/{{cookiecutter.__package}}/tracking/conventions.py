@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import sqlite3
 import subprocess
-import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -64,14 +61,6 @@ class Run:
 SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
 """What the logged model needs, at the versions of the lock; letting MLflow guess them would cost ten seconds a run."""
 
-PATHS = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
-"""Where MLflow's tables name files of artifacts."""
-
 
 def point_mlflow_at(address: str) -> None:
     """Let MLflow use the store at `address` for runs and models; a new SQLite file is made."""
@@ -87,36 +76,23 @@ def point_mlflow_at(address: str) -> None:
     if given is not None:
         os.environ["MLFLOW_TRACKING_URI"] = given
     database = Path(address.removeprefix("sqlite:///"))
-    if address.startswith("sqlite:///"):
-        _bring_along(database) if database.exists() else _create(database)
+    if address.startswith("sqlite:///") and not database.exists():
+        _create(database)
 
 
 def _create(database: Path) -> None:
     """A whole SQLite store or none: MLflow cannot open one whose creation was cut short."""
     with tempfile.TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as scratch:
         made = Path(scratch) / database.name
-        store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", _artifacts(database))  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", artifacts(database))  # type: ignore[no-untyped-call]
         store.engine.dispose()
         if not database.exists():  # else somebody was quicker
             made.replace(database)
 
 
-def _bring_along(database: Path) -> None:
-    """Let the runs of an SQLite store be found after its folder was moved or copied: MLflow keeps paths absolute."""
-    with contextlib.closing(sqlite3.connect(database, timeout=30)) as store, store:
-        # The default experiment's is the folder of all artifacts and `/0`, as it was when the store was made.
-        made = store.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
-        old, here = (made[0] if made else "").removesuffix("/0"), _artifacts(database)
-        if old.endswith("/mlartifacts") and old != here:
-            for table, path in PATHS.items():
-                moved = f"UPDATE {table} SET {path} = ? || substr({path}, ?) WHERE substr({path}, 1, ?) = ?"
-                store.execute(moved, (here, len(old) + 1, len(old), old))
-            print(f"this folder was {old.removesuffix('/mlartifacts')}: its runs are brought along", file=sys.stderr)
-
-
-def _artifacts(database: Path) -> str:
+def artifacts(database: Path) -> str:
     """Where the artifacts of an SQLite store's runs are: beside it."""
-    return (database.parent / "mlartifacts").as_uri()
+    return (database.absolute().parent / "mlartifacts").as_uri()
 
 
 def uri() -> str:
@@ -152,7 +128,7 @@ def experiment(part: str = "") -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         store = mlflow.get_tracking_uri()
-        location = _artifacts(Path(store.removeprefix("sqlite:///"))) if store.startswith("sqlite:///") else None
+        location = artifacts(Path(store.removeprefix("sqlite:///"))) if store.startswith("sqlite:///") else None
         kind = {"mlflow.experimentKind": "custom_model_development"}
         try:
             return client.create_experiment(name, artifact_location=location, tags=kind)
@@ -192,9 +168,11 @@ def code_tags() -> dict[str, str]:
     lock = ROOT / "Pipfile.lock"
     # A repository around this folder that does not track it has no commit of this code.
     tracked = _git("ls-files", "pyproject.toml")
+    commit = (tracked and _git("rev-parse", "HEAD")) or "none"
     return {
         "team": names["team"],
-        "git_commit": (tracked and _git("rev-parse", "HEAD")) or "none",
+        "git_commit": commit,
+        "mlflow.source.git.commit": commit,
         "git_dirty": str(bool(tracked and _git("status", "--porcelain", "."))).lower(),
         "lock_fingerprint": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "none",
         "template_version": names["template"],

@@ -71,13 +71,13 @@ def _parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]
     known = values.astype(np.float64)
     edges = np.unique(known[~np.isnan(known)])
     if len(edges) <= FEW:
-        for edge in edges:
-            yield rounded(edge), known == edge
+        for edge, said in zip(edges, rounded(edges.tolist()), strict=True):
+            yield said, known == edge
         return
     edges = np.unique(np.nanquantile(known, [0, 0.25, 0.5, 0.75, 1]))
-    for low, high in itertools.pairwise(edges):
+    for (low, high), ends in zip(itertools.pairwise(edges), itertools.pairwise(rounded(edges.tolist())), strict=True):
         below = known <= high if high == edges[-1] else known < high
-        yield f"{rounded(low)} to {rounded(high)}", (known >= low) & below
+        yield " to ".join(ends), (known >= low) & below
 
 
 def calibration(actual: NDArray[np.float64], scores: NDArray[Any]) -> list[dict[str, float]]:
