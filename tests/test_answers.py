@@ -131,7 +131,8 @@ def test_a_name_is_what_people_write_and_survives_into_every_file(bake, name):
 
 def test_the_problem_is_asked_first_and_the_name_follows(tmp_path):
     words = [sys.executable, "-m", "cookiecutter", "--default-config", "--output-dir", str(tmp_path), str(ROOT)]
-    width = {**os.environ, "COLUMNS": "80"}
+    # As a shell tells a command where it is.
+    width = {**os.environ, "COLUMNS": "80", "PWD": str(tmp_path)}
     done = subprocess.run(words, input="2\n" + "\n" * 8, capture_output=True, text=True, cwd=tmp_path, env=width)
     asked = done.stdout.split("[2/")[0]
     assert "What should the first model predict?" in asked
