@@ -41,7 +41,7 @@ KEEP = {
     **each(f"{PACKAGE}serving/", "batch job job_run progress scorer spark storage tables", ".py", BATCH),
     **each(f"{PACKAGE}serving/", "broker health worker", ".py", STREAMING),
     **each(f"{PACKAGE}base/", "reports", ".py", TRAINING),
-    **each(f"{PACKAGE}data/", "data_lock download drift", ".py", TRAINING),
+    **each(f"{PACKAGE}data/", "data_lock drift", ".py", TRAINING),
     **each(f"{PACKAGE}model/", "explain fetch", ".py", TRAINING),
     **each(f"{PACKAGE}training/", "evaluate explanations plots tune", ".py", TRAINING),
     **each(f"{PACKAGE}tools/", "copy_model", ".py", DEVOPS),

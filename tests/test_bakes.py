@@ -126,9 +126,7 @@ def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
         assert f"src/night_bus/{folder}/__init__.py" in names
         assert project.text(f"src/night_bus/{folder}/__init__.py") == ""
         fewest = 2 if folder in ("serving", "tracking") else 3
-        # Those of tools/ are on their own: each is a command, and one is as easily found among ten.
-        most = 10 if folder == "tools" else 9
-        assert fewest <= len(names) - 1 <= most, f"{folder} has {names}"
+        assert fewest <= len(names) - 1 <= 9, f"{folder} has {names}"
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)

@@ -148,7 +148,7 @@ MUTATIONS = {
     "swallowed refusal": ("serving/app.py", '422, "invalid record"', '200, "invalid record"'),
     "lost limit": ("serving/app.py", "len(records) > most", "False"),
     "no cache": ("model/fetch.py", "if not kept.exists():", "if True:"),
-    "no resume": ("data/download.py", '"ab" if start', '"wb" if start'),
+    "a name for a content": ("data/data_lock.py", 'entry["origin"] != url if entry else path.exists()', "False"),
     "gate open": ("pipeline/gate.py", "if not loss(metric, score) <= loss(metric, rival)", "if False and (rival)"),
     "promotion forgets": (
         "registry/versions.py",

@@ -10,9 +10,10 @@ from confluent_kafka import KafkaException, Producer
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import errors
-from {{ cookiecutter.__package }}.data import clean, read, schema
+from {{ cookiecutter.__package }}.data import clean, schema
 from {{ cookiecutter.__package }}.serving import broker
 from {{ cookiecutter.__package }}.serving.broker import Stream
+from {{ cookiecutter.__package }}.tools.write_sample import records
 
 SAMPLE_ROWS = 5_000
 PATIENCE_SECONDS = 120
@@ -24,7 +25,7 @@ def events(bad_share):
     sample = clean.clean("sample", problem.sample(SAMPLE_ROWS, int(time.time())))
     first = schema.FIELDS[0].name
     stamp = f"{time.time():.0f}"
-    for number, record in enumerate(itertools.cycle(list(read.records(sample.columns)))):
+    for number, record in enumerate(itertools.cycle(list(records(sample.columns)))):
         event = {problem.ID: f"{stamp}-{number}", **record}
         if int((number + 1) * bad_share) > int(number * bad_share):
             del event[first]

@@ -15,8 +15,8 @@ from {{ cookiecutter.__package }}.data import clean, read
 from {{ cookiecutter.__package }}.data.clean import Dataset
 from {{ cookiecutter.__package }}.model import bundle
 from {{ cookiecutter.__package }}.model.predictor import Predictor
+from {{ cookiecutter.__package }}.tracking.conventions import Run
 from {{ cookiecutter.__package }}.training import train
-from {{ cookiecutter.__package }}.training.train import Trained
 
 
 @pytest.fixture(scope="session")
@@ -43,17 +43,17 @@ def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def trained(
     tracking_store: str, dataset: Dataset, settings: params.Params, tmp_path_factory: pytest.TempPathFactory
-) -> Trained:
+) -> Run:
     return train.train(dataset, settings, tmp_path_factory.mktemp("trained") / "model")
 
 
 @pytest.fixture(scope="session")
-def predictor(trained: Trained) -> Predictor:
+def predictor(trained: Run) -> Predictor:
     return Predictor(bundle.read(trained.folder))
 
 
 @pytest.fixture
-def model_copy(trained: Trained, tmp_path: Path) -> Path:
+def model_copy(trained: Run, tmp_path: Path) -> Path:
     """A copy of the trained model that a test may damage."""
     bundle.write(bundle.read(trained.folder), tmp_path / "model")
     return tmp_path / "model"

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from {{ cookiecutter.__package }} import problem
-from {{ cookiecutter.__package }}.data import clean, read, schema
+from {{ cookiecutter.__package }}.data import clean, schema
+from {{ cookiecutter.__package }}.tools.write_sample import records as records_of
 
 ANSWER = list(problem.Answer.model_fields)
 """The fields of an answer."""
@@ -20,7 +21,7 @@ BOUNDED = next(field for field in REQUIRED if field.least is not None or field.c
 def several(count: int, seed: int = 3) -> list[dict[str, Any]]:
     """So many different records, as a client sends them."""
     columns = clean.clean("sample", problem.sample(count * 2, seed)).take(slice(count)).columns
-    return list(read.records(columns))
+    return list(records_of(columns))
 
 
 def broken(field: schema.Field) -> Any:

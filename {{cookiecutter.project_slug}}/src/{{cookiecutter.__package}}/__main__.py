@@ -8,7 +8,6 @@ import textwrap
 
 from .base import errors, params
 from .base.errors import UserError, near
-from .tools import moved_folder
 
 
 def main() -> int | None:
@@ -25,7 +24,6 @@ def main() -> int | None:
     name = sys.argv[1]
     if name not in commands:
         raise UserError(f"{name!r} is no command{near(name, commands, '; `make` lists them')}")
-    moved_folder.bring_along(params.ROOT)
     # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just leave.
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:

@@ -1,33 +1,34 @@
-"""Fetching a file: over real HTTP, resumed where it broke off, and the same bytes ever after."""
+"""Fetching a file: over real HTTP, whole or not at all, and the same bytes ever after."""
 
 import http.server
 import threading
-from typing import ClassVar
 
 import pytest
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base.errors import UserError
-from {{ cookiecutter.__package }}.data import data_lock, download
+from {{ cookiecutter.__package }}.data import data_lock
 from {{ cookiecutter.__package }}.tools import get_data
 
 CONTENT = bytes(range(256)) * 40
 
 
-class Publisher(http.server.BaseHTTPRequestHandler):
-    """Serves `CONTENT`, from the byte that is asked for."""
+def content(path):
+    return CONTENT + path.encode()
 
-    content = CONTENT
-    ranges: ClassVar[list] = []
+
+class Publisher(http.server.BaseHTTPRequestHandler):
+    """Serves each path's own content, as far as `most` bytes; then the connection breaks off."""
+
+    asked: list[str]
+    most: int
 
     def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.ranges.append(wanted)
-        start = int(wanted[6:-1]) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content(self.path))))
         self.end_headers()
-        self.wfile.write(self.content[start:])
+        self.wfile.write(content(self.path)[: self.most])
 
     def log_message(self, *_):
         pass
@@ -35,10 +36,10 @@ class Publisher(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def publisher():
-    handler = type("Handler", (Publisher,), {"ranges": []})
+    handler = type("Handler", (Publisher,), {"asked": [], "most": 1_000_000})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    handler.url = f"http://127.0.0.1:{server.server_port}/month.parquet"
+    handler.url = f"http://127.0.0.1:{server.server_port}/2023/month.parquet"
     yield handler
     server.shutdown()
 
@@ -56,15 +57,34 @@ def test_a_file_is_fetched_once(publisher, project):
     for _ in range(2):
         path = data_lock.fetch(publisher.url)
         assert path == project / "data" / "month.parquet"
-        assert path.read_bytes() == CONTENT
-    assert len(publisher.ranges) == 1
+        assert path.read_bytes() == content("/2023/month.parquet")
+        data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
+    assert len(publisher.asked) == 1
 
 
-def test_a_broken_download_is_resumed(publisher, tmp_path):
-    (tmp_path / "month.parquet.partial").write_bytes(CONTENT[:5_000])
-    download.get(publisher.url, tmp_path / "month.parquet")
-    assert (tmp_path / "month.parquet").read_bytes() == CONTENT
-    assert publisher.ranges == ["bytes=5000-"]
+@pytest.mark.parametrize("mine", [False, True], ids=["another year's", "a file of one's own"])
+def test_a_name_that_something_else_has_stands_in_for_nothing(publisher, project, mine):
+    if mine:
+        (project / "data").mkdir()
+        path = project / "data" / "month.parquet"
+        path.write_bytes(b"mine")
+    else:
+        path = data_lock.fetch(publisher.url)
+        data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
+    was = path.read_bytes()
+    for _ in range(2):
+        other = data_lock.fetch(publisher.url.replace("2023", "2024"))
+        assert other.read_bytes() == content("/2024/month.parquet")
+    assert path.read_bytes() == was
+
+
+def test_what_breaks_off_leaves_nothing_that_looks_whole(publisher, project):
+    publisher.most = 5_000
+    with pytest.raises(UserError, match="cannot fetch"):
+        data_lock.fetch(publisher.url)
+    assert list((project / "data").iterdir()) == []
+    publisher.most = 1_000_000
+    assert data_lock.fetch(publisher.url).read_bytes() == content("/2023/month.parquet")
 
 
 def test_a_named_file_comes_back_from_where_it_is_published(publisher, project):
@@ -72,8 +92,8 @@ def test_a_named_file_comes_back_from_where_it_is_published(publisher, project):
     data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
     path.unlink()
     (project / "cache" / data_lock.entries()["data/month.parquet"]["sha256"]).unlink()
-    assert data_lock.fetch(publisher.url).read_bytes() == CONTENT
-    assert len(publisher.ranges) == 2
+    assert data_lock.fetch(publisher.url).read_bytes() == content("/2023/month.parquet")
+    assert len(publisher.asked) == 2
 
 
 def test_a_file_that_has_changed_is_refused(publisher, project):
@@ -86,7 +106,7 @@ def test_a_file_that_has_changed_is_refused(publisher, project):
 
 
 def test_without_a_network_the_way_out_is_told(project):
-    with pytest.raises(UserError, match="generated sample"):
+    with pytest.raises(UserError, match="make train DATA="):
         data_lock.fetch("http://127.0.0.1:9/month.parquet")
 
 

@@ -6,25 +6,30 @@ import hashlib
 import json
 import os
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
+import requests
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .. import problem
 from ..base import params
 from ..base.errors import UserError, first_line
 from ..base.params import ROOT
 from ..problem import Columns
-from . import download, read
+from . import read
 
 FILE = ROOT / "data.lock"
 CACHE = ROOT / ".cache" / "data"
 """Contents by their SHA-256; `DATA_STORE` names a folder or an `s3://` address with the same, for the whole team."""
+
+TIMEOUT_SECONDS = 20
 
 
 def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -73,13 +78,14 @@ def fetch(url: str) -> Path:
     Raises:
         UserError: the file cannot be fetched, or its content is not what the lock says.
     """
-    path = ROOT / "data" / url.rsplit("/", 1)[-1]
+    path = _place(url)
     entry = entries().get(named(path))
     if not path.exists():
         if entry:
             restore(path, entry)
         else:
-            download.get(url, path)
+            path.parent.mkdir(exist_ok=True)
+            _download(url, path)
     if entry and sha256(path) != entry["sha256"]:
         path.replace(path.with_name(path.name + ".rejected"))
         raise UserError(
@@ -87,6 +93,34 @@ def fetch(url: str) -> Path:
             f"remove its entry from {FILE.name} if the publisher has corrected it"
         )
     return path
+
+
+def _place(url: str) -> Path:
+    """Where the content of `url` belongs: under its own name, and its digest too where something else has that name."""
+    path = ROOT / "data" / (PurePosixPath(urllib.parse.urlsplit(url).path).name or "data")
+    entry = entries().get(named(path))
+    other = entry["origin"] != url if entry else path.exists()
+    return path.with_stem(f"{path.stem}-{hashlib.sha256(url.encode()).hexdigest()[:8]}") if other else path
+
+
+def _download(url: str, path: Path) -> None:
+    """The content of `url` at `path`, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as answer, partial.open("wb") as file:
+            answer.raise_for_status()
+            size = int(answer.headers.get("Content-Length") or 0) or None
+            with tqdm.wrapattr(file, "write", total=size, desc=path.name, leave=False) as counted:
+                for block in answer.iter_content(1 << 20):
+                    counted.write(block)
+        partial.replace(path)
+    except requests.RequestException as error:
+        raise UserError(
+            f"cannot fetch {url} ({first_line(error)}): check the network and run it again, or fetch the file yourself "
+            f"and train on it: make train DATA={path.name}"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def keep(path: Path, columns: Columns, origin: str = "") -> str:
@@ -160,9 +194,8 @@ def restore(path: Path, entry: dict[str, Any]) -> str:
         for store, (system, folder) in _stores().items()
     }
     if "://" in entry["origin"]:
-        sources[entry["origin"]] = lambda to: download.get(entry["origin"], to)
+        sources[entry["origin"]] = lambda to: _download(entry["origin"], to)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same name, so that a download that broke off goes on.
     partial = path.with_name(path.name + ".incoming")
     try:
         for where, get in sources.items():

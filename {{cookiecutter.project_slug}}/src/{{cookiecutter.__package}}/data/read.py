@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from .. import problem
 from ..base import params
 from ..base.errors import UserError
-from ..problem import Columns
 
 SAMPLE = "generated sample"
 TYPES = {
@@ -95,14 +93,3 @@ def _filled(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values
     blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(values), "")
     return pa.compute.if_else(blank, pa.scalar(None, pa.string()), values)
-
-
-def table(columns: Columns) -> pa.Table:
-    """Columns as they belong in a file: what is missing is null there, not a number that is none."""
-    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-
-
-def records(columns: Columns) -> Iterator[dict[str, Any]]:
-    """Columns of valid records as a client would send them as JSON, without what is missing."""
-    for row in table(columns).to_pylist():
-        yield problem.Record.model_validate(row, strict=False).model_dump(mode="json", exclude_none=True)

@@ -18,10 +18,11 @@ from ..base.errors import UserError
 
 try:
     from .. import estimators, metrics, problem
-    from ..data import clean, read, schema
+    from ..data import clean, schema
     from ..model.bundle import Bundle, ModelError
     from ..model.predictor import Predictor
     from ..training import export
+    from .write_sample import records
 except (SyntaxError, NameError, ImportError, TypeError, AttributeError, ValueError) as error:
     # Nothing of the frame can be imported when problem.py cannot.
     where = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
@@ -108,7 +109,7 @@ def sample() -> str:
     same_values = all(_equal(one[name], same[name]) for name in problem.RAW)
     need(same_values, "sample", "the same seed gives other rows: draw everything from np.random.default_rng(seed)")
     need(not all(_equal(one[name], other[name]) for name in problem.RAW), "sample", "another seed gives the same rows")
-    for row in itertools.islice(read.records(clean.clean("sample", one).columns), 20):
+    for row in itertools.islice(records(clean.clean("sample", one).columns), 20):
         try:
             problem.Record.model_validate_json(json.dumps(row))
         except ValueError as error:

@@ -1,14 +1,17 @@
-"""Write the generated sample to a file, to look at it and to train on it."""
+"""Write the generated sample to a file, to look at it and to train on it; rows as a file or a client has them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet
 
 from .. import problem
 from ..base import params
-from ..data import read
+from ..problem import Columns
 
 
 def write_sample(settings: params.Data, *, drift: bool = False) -> Path:
@@ -17,9 +20,20 @@ def write_sample(settings: params.Data, *, drift: bool = False) -> Path:
     columns = problem.sample(settings.sample_rows, settings.seed, drift=drift)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
-    pyarrow.parquet.write_table(read.table(columns), partial)
+    pyarrow.parquet.write_table(table(columns), partial)
     partial.replace(path)
     return path
+
+
+def table(columns: Columns) -> pa.Table:
+    """Columns as they belong in a file: what is missing is null there, not a number that is none."""
+    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+
+
+def records(columns: Columns) -> Iterator[dict[str, Any]]:
+    """Columns of valid records as a client would send them as JSON, without what is missing."""
+    for row in table(columns).to_pylist():
+        yield problem.Record.model_validate(row, strict=False).model_dump(mode="json", exclude_none=True)
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ import os
 import subprocess
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dotenv
 
@@ -36,6 +37,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from .. import problem
 from ..data.clean import Dataset
+from . import moved_store
 
 
 class Tracking(params.Section):
@@ -47,15 +49,12 @@ class Tracking(params.Section):
 
 @dataclass
 class Run:
-    """A run that is being made.
+    """A training: its run, and once there is a model its folder, its card and, where MLflow has got it, its URI."""
 
-    Attributes:
-        id: its id, as the model's card names it.
-        model_uri: the logged model, once there is one; empty while a server has not got it yet.
-    """
-
-    id: str
+    run_id: str
     model_uri: str = ""
+    folder: Path = ROOT / "model"
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
@@ -76,7 +75,11 @@ def point_mlflow_at(address: str) -> None:
     if given is not None:
         os.environ["MLFLOW_TRACKING_URI"] = given
     database = Path(address.removeprefix("sqlite:///"))
-    if address.startswith("sqlite:///") and not database.exists():
+    if not address.startswith("sqlite:///"):
+        return
+    if database.exists():
+        moved_store.correct(database, artifacts(database))
+    else:
         _create(database)
 
 

@@ -6,7 +6,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,13 @@ from ..model import bundle, load
 from ..model.bundle import Bundle
 from ..model.predictor import Predictor
 from ..tracking import conventions, store, training_run
+from ..tracking.conventions import Run
 from . import export, recipe
 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves behind; without `model_uri` its run has not reached the server yet."""
-
-    run_id: str
-    model_uri: str
-    folder: Path
-    card: dict[str, Any]
-
-
-def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = print) -> Trained:
+def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = print) -> Run:
     """Fit on the older rows, measure on the newest, write the bundle to `output` and log one MLflow run.
 
     Raises:
@@ -54,7 +44,7 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         estimator = estimators.fit(features, older.target, settings)
         say(f"fitted {settings.model.estimator} in {time.perf_counter() - started:.1f} s")
         content, kept = export.export(estimator, settings, say)
-        built = Bundle(content, card(run.id, tags, older, newest, settings) | kept)
+        built = Bundle(content, card(run.run_id, tags, older, newest, settings) | kept)
         predictor = Predictor(built)
         built.card.update(recipe.measure(predictor, older, newest, settings))
         built = recipe.enclose(built, predictor, features)
@@ -65,7 +55,8 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         say(f"kept as {kept['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())
         run.model_uri = log(built, recipe.draw(estimator, predictor, newest, built.card), newest)
     bundle.write(built, output)
-    return Trained(run.id, run.model_uri, output, built.card)
+    run.folder, run.card = output, built.card
+    return run
 
 
 def verdict(card: dict[str, Any]) -> Iterator[str]:
