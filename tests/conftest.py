@@ -110,6 +110,16 @@ def bake(cookies):
     return baked
 
 
+@pytest.fixture(scope="session")
+def trained(cookies_session):
+    """The folder of a trained model of level 1, made once for all tests that only need one."""
+    result = cookies_session.bake(extra_context={**NAMED, "maturity_level": "1"})
+    project = Project(pathlib.Path(result.project_path)).borrow_environment()
+    done = project.make("train")
+    assert done.returncode == 0, done.stderr
+    return project.path / "model"
+
+
 DEPLOYMENTS = CHOICES["deployment"]
 
 

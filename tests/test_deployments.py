@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 import subprocess
 
 import pytest
@@ -138,10 +139,27 @@ def test_three_deployments_agree_on_ten_thousand_records(bake, tmp_path):
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [("missing", "no model in"), ("cut", "damaged"), ("foreign", "tenure"), ("newer", "newer version")],
+    [
+        ("missing", "no model in"),
+        ("cut", "damaged"),
+        ("lost", "damaged"),
+        ("foreign", "tenure"),
+        ("newer", "newer version"),
+    ],
 )
-def test_a_model_that_cannot_be_used_is_refused_alike_by_every_deployment(bake, damage, said, tmp_path):
-    lines = set()
+def test_a_model_that_cannot_be_used_is_refused_alike_by_every_deployment(bake, trained, damage, said, tmp_path):
+    lines, model = set(), tmp_path / "model"
+    shutil.copytree(trained, model)
+    if damage == "missing":
+        (model / "model.json").unlink()
+    elif damage == "lost":
+        (model / "model.onnx").unlink()
+    elif damage == "cut":
+        (model / "model.onnx").write_bytes((model / "model.onnx").read_bytes()[:1000])
+    else:
+        old, new = {"foreign": ('"trip_distance",', '"tenure",'), "newer": ('"format": 1', '"format": 2')}[damage]
+        text = (model / "model.json").read_text(encoding="utf-8")
+        (model / "model.json").write_text(text.replace(old, new, 1), encoding="utf-8")
     for deployment, words in {
         "web": ["serve", f"PORT={free_port()}"],
         "batch": ["score", f"INPUT={tmp_path}/rides.csv", "OUTPUT=x.csv"],
@@ -149,20 +167,6 @@ def test_a_model_that_cannot_be_used_is_refused_alike_by_every_deployment(bake, 
     }.items():
         (tmp_path / "rides.csv").write_text("PULocationID,DOLocationID,trip_distance\n1,2,3\n")
         project = bake(**NAMED, deployment=deployment, maturity_level="1").borrow_environment()
-        model = tmp_path / "model"
-        if not model.exists():
-            assert project.make("train").returncode == 0
-            (project.path / "model").rename(model)
-            if damage == "missing":
-                (model / "model.json").unlink()
-            elif damage == "cut":
-                (model / "model.onnx").write_bytes((model / "model.onnx").read_bytes()[:1000])
-            else:
-                old, new = {"foreign": ('"trip_distance",', '"tenure",'), "newer": ('"format": 1', '"format": 2')}[
-                    damage
-                ]
-                text = (model / "model.json").read_text(encoding="utf-8")
-                (model / "model.json").write_text(text.replace(old, new, 1), encoding="utf-8")
         done = project.make(*words, MODEL_URI=str(model))
         assert done.returncode != 0
         lines |= {line for line in done.stderr.splitlines() if not line.startswith("make")}
@@ -170,9 +174,9 @@ def test_a_model_that_cannot_be_used_is_refused_alike_by_every_deployment(bake, 
     assert said in line
 
 
-def test_a_folder_in_s3_is_scored_into_s3(bake, s3):
+def test_a_folder_in_s3_is_scored_into_s3(bake, trained, s3):
     project = bake(**NAMED, deployment="batch", maturity_level="1").borrow_environment()
-    assert project.make("train").returncode == 0
+    shutil.copytree(trained, project.path / "model")
     assert project.make("data").returncode == 0
     sample = (project.path / "data" / "sample.parquet").read_bytes()
     for day in ("2024-01-01", "2024-01-02"):

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import NAMED, SHARED, free_port
+from conftest import NAMED, SHARED
 
 ISOLATED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
 needs_mounts = pytest.mark.skipif(
@@ -81,36 +81,3 @@ def test_ctrl_c_while_training_is_one_line_and_leaves_no_model(project, after):
     assert process.returncode == 130
     assert said == "error: stopped by Ctrl-C; nothing half-written was left behind\n"
     assert [path.name for path in project.path.iterdir() if "model" in path.name] == []
-
-
-def cut_the_graph(model):
-    (model / "model.onnx").write_bytes((model / "model.onnx").read_bytes()[:1000])
-
-
-def make_the_card_foreign(model):
-    card = (model / "model.json").read_text(encoding="utf-8")
-    (model / "model.json").write_text(card.replace('"trip_distance",', '"tenure",', 1), encoding="utf-8")
-
-
-def lose_the_graph(model):
-    (model / "model.onnx").unlink()
-
-
-def make_it_newer(model):
-    card = (model / "model.json").read_text(encoding="utf-8")
-    (model / "model.json").write_text(card.replace('"format": 1', '"format": 2'), encoding="utf-8")
-
-
-def test_a_model_that_cannot_be_served_is_refused_in_one_line(project):
-    assert project.make("train").returncode == 0
-    shutil.copytree(project.path / "model", project.path / "sound")
-    for damage, said in [
-        (cut_the_graph, "damaged"),
-        (lose_the_graph, "damaged"),
-        (make_the_card_foreign, "tenure"),
-        (make_it_newer, "newer version"),
-    ]:
-        shutil.rmtree(project.path / "model")
-        shutil.copytree(project.path / "sound", project.path / "model")
-        damage(project.path / "model")
-        assert said in only_line(project.make("serve", f"PORT={free_port()}"))

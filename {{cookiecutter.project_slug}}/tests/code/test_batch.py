@@ -1,11 +1,13 @@
 """The scoring job: every row is scored or refused with its reason, and an output is whole or not there."""
 
+import gzip
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.csv
@@ -17,7 +19,8 @@ from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import schema
-from {{ cookiecutter.__package }}.data.read import TYPES, table
+from {{ cookiecutter.__package }}.data.read import TYPES
+from {{ cookiecutter.__package }}.data.read import read as from_file
 from {{ cookiecutter.__package }}.serving import batch, job, job_run, progress, storage
 from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun
@@ -31,7 +34,7 @@ LAST = next(field for field in REQUIRED[::-1] if field.least is not None or fiel
 def file(tmp_path):
     """A file of 500 rows with a column that the model does not need."""
     columns = {"note": [f"r{i}" for i in range(500)], **problem.prepare(problem.sample(500, seed=3))}
-    pa.parquet.write_table(table(columns), tmp_path / "new.parquet")
+    pa.parquet.write_table(schema.table(columns), tmp_path / "new.parquet")
     return tmp_path / "new.parquet"
 
 
@@ -85,6 +88,61 @@ def test_csv_gives_the_same_answers_as_parquet(score, file, tmp_path):
     expected = read(tmp_path / "a.parquet")[ANSWER[0]].to_pylist()
     assert read(tmp_path / "b.parquet")[ANSWER[0]].to_pylist() == expected
     assert pa.csv.read_csv(tmp_path / "c.csv")[ANSWER[0]].to_pylist() == expected
+
+
+def test_a_csv_file_is_read_whatever_separates_it_and_packed_or_not(score, file, tmp_path):
+    given = read(file).drop_columns("note")
+    pa.csv.write_csv(given, tmp_path / "plain.csv")
+    lines = [line.replace(",", ";").replace(".", ",") for line in (tmp_path / "plain.csv").read_text().splitlines()]
+    with gzip.open(tmp_path / "other.csv.gz", "wt") as packed:
+        packed.write("\n".join(lines) + "\n")
+    score(file, tmp_path / "a.parquet")
+    counts = score(tmp_path / "other.csv.gz", tmp_path / "b.csv.gz")
+    assert (counts.rows, counts.rejected) == (500, 0)
+    with gzip.open(tmp_path / "b.csv.gz") as packed:
+        answers = pa.csv.read_csv(packed)[ANSWER[0]].to_pylist()
+    assert answers == read(tmp_path / "a.parquet")[ANSWER[0]].to_pylist()
+
+
+def test_a_file_that_is_bad_all_through_is_not_read_to_its_end(score, tmp_path):
+    write_csv(tmp_path / "new.csv", problem.EXAMPLE)
+    with (tmp_path / "new.csv").open("a") as given:
+        given.writelines("1,2,\n" for _ in range(2_000_000))
+    counts = score(tmp_path / "new.csv", tmp_path / "scored.csv")
+    assert counts.refused[0].endswith("rows were refused; the rest was not read")
+    assert 10_000 < counts.rejected < 1_900_000
+    assert not (tmp_path / "scored.csv").exists()
+    assert len(read(tmp_path / "scored.csv.rejected.parquet")) == counts.rejected
+
+
+def test_bad_lines_are_written_as_they_come(score, tmp_path):
+    """Whoever kept them until the end would need memory for all of a file's, and time to look them up in each batch."""
+    write_csv(tmp_path / "new.csv", problem.EXAMPLE)
+    with (tmp_path / "new.csv").open("a") as given:
+        given.writelines(f"{'x' * 500},2,\n" for _ in range(200_000))
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    counts = score(tmp_path / "new.csv", tmp_path / "scored.csv", max_rejected_share=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts.rejected == 200_000
+    assert peak < 20_000_000
+    assert pa.total_allocated_bytes() - before < 20_000_000
+
+
+@pytest.mark.skipif(not problem.TIME, reason="the record has no time")
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_whole_number_is_no_time(score, file, tmp_path, ending):
+    given = read(file)
+    place = given.column_names.index(problem.TIME)
+    numbers = given.set_column(place, problem.TIME, given[problem.TIME].cast("timestamp[ms]").cast("int64"))
+    write = pa.csv.write_csv if ending == "csv" else pa.parquet.write_table
+    write(numbers, tmp_path / f"numbers.{ending}")
+    counts = score(tmp_path / f"numbers.{ending}", tmp_path / "scored.parquet")
+    assert counts.failed or counts.rejected == 500
+    assert not (tmp_path / "scored.parquet").exists()
+    with pytest.raises(UserError, match=f"column {problem.TIME} should hold local times"):
+        from_file(tmp_path / f"numbers.{ending}")
 
 
 def test_the_refused_rows_of_one_output_outlive_another_of_the_same_stem(score, file, tmp_path):
@@ -295,7 +353,7 @@ def test_a_log_hears_of_the_progress_and_the_time_that_is_left(monkeypatch, caps
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_that_is_stopped_leaves_nothing_half_written(trained, tmp_path, monkeypatch, stop):
-    rows = table(problem.sample(1_000_000 // len(schema.FIELDS), seed=1))
+    rows = schema.table(problem.sample(1_000_000 // len(schema.FIELDS), seed=1))
     pa.parquet.write_table(pa.concat_tables([rows] * 4), tmp_path / "new.parquet")
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
     command = [sys.executable, "-m", params.PACKAGE.name, "batch", "--input", str(tmp_path / "new.parquet"), "--output"]

@@ -10,7 +10,7 @@ from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import data_lock
-from {{ cookiecutter.__package }}.data.read import table
+from {{ cookiecutter.__package }}.data.schema import table
 from {{ cookiecutter.__package }}.tools import get_data
 
 

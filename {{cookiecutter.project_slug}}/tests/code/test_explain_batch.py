@@ -6,7 +6,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.data import schema
-from {{ cookiecutter.__package }}.data.read import table
+from {{ cookiecutter.__package }}.data.schema import table
 from {{ cookiecutter.__package }}.model import bundle
 from {{ cookiecutter.__package }}.serving import job, served_model, storage
 from {{ cookiecutter.__package }}.serving.job import Batch

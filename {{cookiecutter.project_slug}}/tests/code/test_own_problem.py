@@ -147,6 +147,20 @@ def test_a_draft_knows_types_task_and_time_and_its_parts_fit_together(drafted, v
     assert list(module.answer(scores)) == list(module.Answer.model_fields)
 
 
+def test_a_time_that_is_missing_is_no_hour(drafted):
+    when = [None, *columns()["when"][1:].tolist()]
+    module = drafted("what", **{**columns(), "when": when}, what=columns()["ok"])
+    held = {**columns(1), "when": np.array(["NaT"], "datetime64[us]")}
+    held |= {"size_m": held["Size (m)"], "colour": np.array(["red"], object), "town": np.array(["town 1"], object)}
+    (row,) = module.features(held)
+    assert np.isnan(row[[module.FEATURES.index("when_hour"), module.FEATURES.index("when_weekday")]]).all()
+
+
+def test_a_code_that_begins_with_a_nought_stays_what_it_is(drafted):
+    module = drafted("what", **columns(), zip=[f"0{number % 7}134" for number in range(200)], what=columns()["ok"])
+    assert module.EXAMPLE["zip"] == "00134"
+
+
 def test_a_column_with_gaps_becomes_an_optional_field(drafted):
     gaps = [None, *columns()["count"][1:].tolist()]
     module = drafted("what", **{**columns(), "count": gaps}, what=columns()["ok"])

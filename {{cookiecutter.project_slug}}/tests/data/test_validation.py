@@ -27,6 +27,15 @@ def test_the_sample_is_fit(require, dataset, tmp_path):
     assert schema.FIELDS[0].name in (tmp_path / "data.md").read_text()
 
 
+def test_a_column_without_any_value_is_told(require, dataset, monkeypatch):
+    name = schema.FIELDS[0].name
+    values = dataset.columns[name]
+    kind = object if values.dtype == object else float
+    nothing = np.full(len(values), None if kind is object else np.nan, kind)
+    with pytest.raises(UserError, match=f"columns with one value only {name}"):
+        require(dataclasses.replace(dataset, columns={**dataset.columns, name: nothing}), Validation())
+
+
 def test_too_few_rows(require, dataset, tmp_path):
     with pytest.raises(UserError, match="usable rows 100, allowed at least 500"):
         require(dataset.take(slice(100)), Validation())

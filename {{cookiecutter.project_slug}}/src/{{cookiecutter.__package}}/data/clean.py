@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,7 +16,10 @@ from ..problem import Columns
 from . import schema
 
 TELLING = 0.999
-"""How well one feature may order the target by itself: as area under the ROC curve, or as correlation."""
+"""How well features may tell the target: as area under the ROC curve, or as correlation."""
+
+MANY = 20_000
+"""On so many rows features are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -72,25 +76,32 @@ def clean(name: str, raw: Columns) -> Dataset:
         if count:
             dropped[rule] = count
         keep &= ~broken
-    if not keep.any():
-        reasons = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
-        raise UserError(f"{name}: no row is left of {len(target):,} ({reasons or 'it is empty'})")
     order = np.flatnonzero(keep)
     if problem.TIME:
         order = order[np.argsort(raw[problem.TIME][keep], kind="stable")]
     columns = {field.name: raw[field.name][order].astype(field.dtype) for field in schema.FIELDS}
-    return Dataset(name, columns, target[order], len(target), dropped)
+    cleaned = Dataset(name, columns, target[order], len(target), dropped)
+    if not schema.PLAIN:
+        reasons = list(schema.refusals(columns))
+        dropped |= collections.Counter(filter(None, reasons))
+        cleaned = cleaned.take(np.flatnonzero([not reason for reason in reasons]))
+    if not len(cleaned):
+        said = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
+        raise UserError(f"{name}: no row is left of {len(target):,} ({said or 'it is empty'})")
+    return cleaned
 
 
 def leaks(dataset: Dataset) -> list[str]:
-    """Features that by themselves order the target all but perfectly: they are known too late, or are the target."""
+    """Features that tell the target all but perfectly, alone or several together: known too late, or the target itself."""
     # Only training pays for scikit-learn.
     from ..metrics import METRICS
 
-    matrix, found = problem.features(dataset.columns), []
-    for name, values in zip(problem.FEATURES, matrix.T.astype(np.float64), strict=True):
+    matrix, found = problem.features(dataset.columns).astype(np.float64), []
+    if problem.TASK == "multiclass":
+        return []
+    for name, values in zip(problem.FEATURES, matrix.T, strict=True):
         known = ~np.isnan(values)
-        if problem.TASK == "multiclass" or known.sum() < 2 or np.ptp(values[known]) == 0:
+        if known.sum() < 2 or np.ptp(values[known]) == 0:
             continue
         if problem.TASK == "binary":
             alone = METRICS["binary"]["roc_auc"].of(dataset.target[known], values[known])
@@ -99,7 +110,28 @@ def leaks(dataset: Dataset) -> list[str]:
             tells = abs(np.corrcoef(values[known], dataset.target[known])[0, 1]) > TELLING
         if tells:
             found.append(name)
-    return found
+    return found or _together(matrix[:: max(1, len(matrix) // MANY)], dataset.target[:: max(1, len(matrix) // MANY)])
+
+
+def _together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[str]:
+    """The features, shape (n, features), of which a weighted sum is the target all but exactly, without any that it can spare."""
+    known = np.isfinite(matrix)
+    means = np.where(known, matrix, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    centred, moved = np.where(known, matrix - means, 0), target - target.mean()
+    chosen = np.flatnonzero(np.ptp(centred, axis=0)).tolist()
+
+    def tells(columns: list[int]) -> bool:
+        weights = np.linalg.lstsq(centred[:, columns], moved, rcond=None)[0]
+        left = moved - centred[:, columns] @ weights
+        return bool(left @ left < (1 - TELLING**2) * (moved @ moved))
+
+    # With few rows, any features could.
+    if len(target) < 10 * len(chosen) or not tells(chosen):
+        return []
+    for spare in list(chosen):
+        rest = [column for column in chosen if column != spare]
+        chosen = rest if tells(rest) else chosen
+    return [problem.FEATURES[column] for column in chosen]
 
 
 def describe(dataset: Dataset) -> Iterable[str]:

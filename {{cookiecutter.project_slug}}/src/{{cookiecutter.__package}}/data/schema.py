@@ -11,6 +11,7 @@ from typing import Any
 
 import annotated_types
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import NaiveDatetime, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
@@ -85,6 +86,11 @@ def _unwrapped(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
 
 FIELDS = tuple(_field(name) for name in Record.model_fields)
 _COLUMNS = [(field.name, np.dtype(field.dtype)) for field in FIELDS]
+_own = Record.__pydantic_decorators__
+PLAIN = all(field.plain for field in FIELDS) and not any(
+    (_own.validators, _own.field_validators, _own.model_validators, _own.root_validators)
+)
+"""Whether `violations` finds every record that `Record` would refuse; where not, each must be asked about."""
 
 
 def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
@@ -122,6 +128,21 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
             yield f"{field.name} under {field.least:g}", values < field.least
         if field.most is not None:
             yield f"{field.name} over {field.most:g}", values > field.most
+
+
+def table(columns: Columns) -> pa.Table:
+    """Columns as they belong in a file: what is missing is null there, not a number that is none."""
+    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+
+
+def refusals(columns: Columns) -> Iterator[str]:
+    """Why `Record` itself refuses a row, for each of n; empty where it does not. It takes microseconds a row."""
+    for row in table({field.name: columns[field.name] for field in FIELDS}).to_pylist():
+        try:
+            Record.model_validate({name: value for name, value in row.items() if value is not None}, strict=False)
+            yield ""
+        except ValidationError as error:
+            yield reason(error)
 
 
 def missing(values: NDArray[Any]) -> NDArray[np.bool_]:

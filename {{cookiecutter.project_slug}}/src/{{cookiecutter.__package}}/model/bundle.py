@@ -80,7 +80,7 @@ def write(bundle: Bundle, folder: Path) -> None:
         new.mkdir()
         for name, content in {bundle.file: bundle.graph, **bundle.extras}.items():
             (new / name).write_bytes(content)
-        (new / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (new / "model.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         if folder.exists():
             # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.
             folder.rename(partial / "old")

@@ -47,12 +47,13 @@ def checks(dataset: Dataset, rules: Validation) -> list[Check]:
     """The rules of `[validation]` in params.toml, applied."""
     dropped = sum(dataset.dropped.values()) / dataset.rows_read
     repeated = float(pd.DataFrame({**dataset.columns, "": dataset.target}).duplicated().mean())
-    constant = [name for name, values in dataset.columns.items() if len(values) > 1 and (values == values[0]).all()]
+    seen = {name: set(values[~schema.missing(values)].tolist()) for name, values in dataset.columns.items()}
+    constant = [name for name, values in seen.items() if len(values) < 2]
     unseen = [
         f"{field.name}={choice}"
         for field in schema.FIELDS
         for choice in field.choices
-        if choice not in set(dataset.columns[field.name].tolist())
+        if choice not in seen[field.name]
     ]
     found = [
         Check("usable rows", f"{len(dataset):,}", f"at least {rules.min_rows:,}", len(dataset) >= rules.min_rows),

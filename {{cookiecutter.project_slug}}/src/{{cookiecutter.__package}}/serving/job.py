@@ -24,6 +24,9 @@ from .scorer import SchemaError, Scored, Scorer
 from .storage import Place
 from .tables import Writer
 
+MANY = 10_000
+"""How many rows are refused before anybody asks whether the job makes sense."""
+
 
 class Batch(params.Section):
     """How files are scored, and which share of a file's rows may be refused before none of it is written."""
@@ -156,7 +159,7 @@ class Job:
         """
         identity = self._identity(unit)
         digests = [pool.submit(source.digest) for source, _ in unit.sources]
-        count, rejected = 0, 0
+        count, rejected, hopeless = 0, 0, ""
         with contextlib.ExitStack() as undo:
             written: Writer | None = None
             rejects: Writer | None = None
@@ -176,6 +179,9 @@ class Job:
                     rejected += scored.rejected.num_rows
                     count += scored.accepted.num_rows + scored.rejected.num_rows
                     self.progress.add(scored.accepted.num_rows + scored.rejected.num_rows)
+                    if self._hopeless(source, rejected):
+                        written, hopeless = None, "; the rest was not read"
+                        break
             if unit.state() != identity["input_state"]:
                 raise UserError(f"{unit.sources[0][0]} changed while it was read: run the job again")
             self.counts.rows += count
@@ -188,28 +194,36 @@ class Job:
             else:
                 rejects.publish(about_it)
             if rejected > count * self._settings.max_rejected_share:
-                self.counts.refused.append(f"{unit.target}: {rejected:,} of {count:,} rows were refused")
+                self.counts.refused.append(f"{unit.target}: {rejected:,} of {count:,} rows were refused{hopeless}")
             elif written is not None:
                 written.publish(about_it)
                 self.counts.files += 1
                 for fingerprint in fingerprints:
                     self._log.file(fingerprint, str(unit.target))
 
+    def _hopeless(self, source: Place, rejected: int) -> bool:
+        """Whether refused rows are too many already, even if the source had twice as many rows as it seems to have."""
+        most = 2 * self._settings.max_rejected_share
+        return MANY < rejected > most * (tables.expected(source) or rejected) if most < 1 else False
+
     def _scored(self, source: Place, below: str, pool: ThreadPoolExecutor) -> Iterator[tuple[Scorer, Scored]]:
         """Batches in their order: while some are scored, the next are read and those before are written."""
         waiting: deque[Future[Scored]] = deque()
         with tables.reading(source, self._settings.batch_rows, storage.partitions(below)) as reading:
             try:
-                scorer = Scorer(self._predictor, reading.schema, self._scored_at, reading.text, self._additions)
+                at, decimal = self._scored_at, reading.decimal
+                scorer = Scorer(self._predictor, reading.schema, at, reading.text, self._additions, decimal)
                 yield scorer, Scored(scorer.nothing(), scorer.unreadable([]))
                 for batch, numbers in reading.batches:
                     waiting.append(pool.submit(scorer, batch, numbers))
                     while len(waiting) > self._cores + 1:
                         yield scorer, waiting.popleft().result()
+                    if reading.bad_lines:
+                        yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))
+                        reading.bad_lines.clear()
                 while waiting:
                     yield scorer, waiting.popleft().result()
-                if reading.bad_lines:
-                    yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))
+                yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))
             except SchemaError as error:
                 raise SchemaError(f"{source}: {error}") from None
 

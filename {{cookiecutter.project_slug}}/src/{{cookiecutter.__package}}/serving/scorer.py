@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
@@ -17,17 +17,9 @@ from .. import problem
 from ..base.errors import UserError
 from ..data import read, schema
 from ..model.predictor import Predicts
-from .tables import BadLine, parsed
+from .tables import BadLine
 
 RECORD = TypeAdapter(problem.Record)
-_decorators = problem.Record.__pydantic_decorators__
-PLAIN = all(field.plain for field in schema.FIELDS) and not (
-    _decorators.validators
-    or _decorators.field_validators
-    or _decorators.model_validators
-    or _decorators.root_validators
-)
-"""Whether `violations` finds every record that `Record` would refuse; where not, each must be asked about."""
 
 
 class SchemaError(UserError):
@@ -50,6 +42,7 @@ class Scorer:
         given: the schema of the batches.
         scored_at: the time that rows are marked with, with its time zone.
         text: the columns that hold text which was never typed, as those of a CSV file.
+        decimal: the decimal mark of numbers in such text.
         additions: the names of what scored rows also tell, of those that the predictor offers.
 
     Attributes:
@@ -67,8 +60,9 @@ class Scorer:
         scored_at: datetime,
         text: Collection[str] = (),
         additions: Sequence[str] = (),
+        decimal: str = ".",
     ) -> None:
-        self._predictor, self._scored_at, self._text = predictor, scored_at, text
+        self._predictor, self._scored_at, self._text, self._decimal = predictor, scored_at, text, decimal
         self._additions = [predictor.additions[name] for name in additions]
         there = {problem.ALIASES.get(name, name): name for name in given.names}
         self._columns = {field.name: there.get(field.name) for field in schema.FIELDS}
@@ -103,12 +97,13 @@ class Scorer:
         self, batch: pa.RecordBatch, numbers: pa.Array
     ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]], pa.RecordBatch]:
         """Which rows of a batch are records, shape (n,); those as columns; and the others with their reasons."""
-        held = {field.name: self._held(batch, field) for field in schema.FIELDS}
+        given = {field.name: self._given(batch, field) for field in schema.FIELDS}
+        held = {field.name: self._held(given[field.name], field) for field in schema.FIELDS}
         try:
             raw = {field.name: self._raw(held[field.name], field, batch) for field in schema.FIELDS}
         except UserError as error:
             raise SchemaError(str(error)) from None
-        suspect = np.zeros(batch.num_rows, bool) if PLAIN else np.ones(batch.num_rows, bool)
+        suspect = np.zeros(batch.num_rows, bool) if schema.PLAIN else np.ones(batch.num_rows, bool)
         for _, broken in schema.violations(raw):
             suspect |= broken
         for field in schema.FIELDS:
@@ -116,17 +111,17 @@ class Scorer:
             values = held[field.name]
             if values is not None and pa.types.is_floating(values.type):
                 suspect |= np.isnan(raw[field.name]) & np.asarray(values.is_valid())
-            if values is not None and self._columns[field.name] in self._text:
-                given = batch.column(self._columns[field.name])
-                suspect |= np.asarray(given.is_valid()) & np.asarray(values.is_null())
+            said = given[field.name]
+            if values is not None and said is not None and self._columns[field.name] in self._text:
+                suspect |= np.asarray(said.is_valid()) & np.asarray(values.is_null())
         keep, records, reasons = ~suspect, {}, {}
         for row in np.flatnonzero(suspect).tolist():
             try:
-                records[row] = RECORD.validate_json(self._json(batch, held, row))
+                records[row] = RECORD.validate_json(self._json(given, held, row))
                 keep[row] = True
             except ValidationError as error:
                 reasons[row] = schema.reason(error)
-        if PLAIN:
+        if schema.PLAIN:
             columns = {field.name: raw[field.name][keep].astype(field.dtype) for field in schema.FIELDS}
         else:
             columns = schema.columns(list(records.values()))
@@ -146,28 +141,34 @@ class Scorer:
         """No scored row, in the schema of scored rows."""
         return pa.RecordBatch.from_arrays([pa.nulls(0, each.type) for each in self.accepted], schema=self.accepted)
 
-    def _held(self, batch: pa.RecordBatch, field: schema.Field) -> pa.Array | None:
-        """A field's values in the type that they are checked in, if the batch has them."""
+    def _given(self, batch: pa.RecordBatch, field: schema.Field) -> pa.Array | None:
+        """A field's values as the batch has them, if it does; what stands for nothing in text that was never typed is gone."""
         name = self._columns[field.name]
         if name is None:
             return None
         values = batch.column(name)
-        return parsed(values, field.kind) if name in self._text and field.kind is not str else values
+        return read.present(values) if name in self._text and field.kind is not str else values
+
+    def _held(self, given: pa.Array | None, field: schema.Field) -> pa.Array | None:
+        """The same in the type that they are checked in; what cannot be read as that is missing."""
+        typed = given is None or field.kind is str or self._columns[field.name] not in self._text
+        return given if typed else read.parsed(given, field.kind, self._decimal)
 
     def _raw(self, values: pa.Array | None, field: schema.Field, batch: pa.RecordBatch) -> NDArray[Any]:
         if values is None:
             return schema.absent(field, batch.num_rows)
         return read.column(values, str(self._columns[field.name]), field.kind)
 
-    def _json(self, batch: pa.RecordBatch, held: dict[str, pa.Array | None], row: int) -> str:
+    def _json(self, given: Mapping[str, pa.Array | None], held: Mapping[str, pa.Array | None], row: int) -> str:
         """The row as a client would send it, so that it is refused in the same words; unread text stays text."""
         fields = {}
         for field in schema.FIELDS:
-            values, name = held[field.name], self._columns[field.name]
-            if values is None or name is None:
+            values, said = held[field.name], given[field.name]
+            if values is None or said is None:
                 continue
             value = values[row].as_py()
-            value = batch.column(name)[row].as_py() if value is None else value
+            value = said[row].as_py() if value is None else value
+            value = None if isinstance(value, str) and not value.strip() else value
             if field.day and isinstance(value, datetime) and value.time() == time():
                 value = value.date()
             whole = field.kind is int and isinstance(value, float) and value.is_integer()

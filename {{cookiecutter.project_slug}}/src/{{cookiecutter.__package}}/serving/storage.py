@@ -15,8 +15,8 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from ..base.errors import UserError, first_line
+from ..data.read import FORMATS, form
 
-FORMATS = (".parquet", ".csv")
 DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
 BLOCK_BYTES = 1 << 22
 JOB_FILE = "_job.json"
@@ -36,8 +36,7 @@ class Place:
     @property
     def form(self) -> str:
         """`parquet` or `csv`; empty for anything else, such as a folder."""
-        suffix = PurePosixPath(self.path).suffix.lower()
-        return suffix[1:] if suffix in FORMATS else ""
+        return form(self.path)
 
     def __truediv__(self, relative: str) -> Place:
         return Place(self.system, f"{self.path.rstrip('/')}/{relative}" if relative else self.path)
@@ -58,7 +57,7 @@ class Place:
     def digest(self) -> str:
         """SHA-256 of the content, shortened to 16 characters."""
         digest = hashlib.sha256()
-        with self.system.open_input_stream(self.path) as stream:
+        with self.system.open_input_stream(self.path, compression=None) as stream:
             while block := stream.read(BLOCK_BYTES):
                 digest.update(block)
         return digest.hexdigest()[:16]
@@ -110,7 +109,7 @@ def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]
             hidden = re.compile(r"(^|/)[._]|\.rejected\.parquet$")
             found = [(file, below) for file, below in found if file.form and not hidden.search(below)]
     if not found:
-        raise UserError(f"{name}: there is no such file, nor a folder or pattern with .parquet or .csv files")
+        raise UserError(f"{name}: there is no such file, nor a folder or pattern with {' or '.join(FORMATS)} files")
     if since or until:
         found = [(file, below) for file, below in found if _between(partition_date(below), since, until)]
         if not found:
@@ -119,7 +118,7 @@ def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]
             )
     for file, _ in found:
         if not file.form:
-            raise UserError(f"{file}: only .parquet and .csv files can be read")
+            raise UserError(f"{file}: only {', '.join(FORMATS)} files can be read")
     return found
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +14,13 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
-from ..base.errors import UserError
-from ..data.read import TYPES
+from ..data.read import HEAD_BYTES, dialect
 from . import storage
 from .storage import Place
 
-BLOCK_BYTES = 1 << 22
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+MOST_OF_A_LINE = 1_000
+"""How many characters of a line that cannot be read are kept."""
+
 Batches = Iterator[tuple[pa.RecordBatch, pa.Array]]
 """Batches of n rows, and where each row stands in its file, n whole numbers from 1."""
 
@@ -46,12 +42,15 @@ class Reading:
         schema: the schema of every batch.
         text: the columns that hold text which was never typed: those of a CSV file, and those that a path names.
         batches: the rows.
-        bad_lines: lines of a CSV file that do not have the header's number of columns, as far as it is read.
+        decimal: the decimal mark of numbers in such text.
+        bad_lines: lines of a CSV file that do not have the header's number of columns, as they are met; whoever has seen
+            to them takes them out.
     """
 
     schema: pa.Schema
     text: frozenset[str]
     batches: Batches
+    decimal: str = "."
     bad_lines: list[BadLine] = field(default_factory=list)
 
 
@@ -62,8 +61,8 @@ def reading(where: Place, rows: int, named: dict[str, str]) -> Iterator[Reading]
     Raises:
         UserError: the file is missing or damaged.
     """
-    with storage.errors(where), where.system.open_input_file(where.path) as file:
-        read = _parquet(file, rows) if where.form == "parquet" else _csv(where, file)
+    with storage.errors(where):
+        read = _parquet(where, rows) if where.form == "parquet" else _csv(where)
         for name, value in named.items():
             if name not in read.schema.names:
                 read = _with_column(read, name, value)
@@ -76,11 +75,11 @@ def _with_column(read: Reading, name: str, value: str) -> Reading:
         for batch, numbers in read.batches
     )
     schema = read.schema.append(pa.field(name, pa.string()))
-    return Reading(schema, read.text | {name}, batches, read.bad_lines)
+    return Reading(schema, read.text | {name}, batches, read.decimal, read.bad_lines)
 
 
-def _parquet(file: Any, rows: int) -> Reading:
-    parquet = pa.parquet.ParquetFile(file, pre_buffer=True)
+def _parquet(where: Place, rows: int) -> Reading:
+    parquet = pa.parquet.ParquetFile(where.system.open_input_file(where.path), pre_buffer=True)
 
     def batches() -> Batches:
         done = 0
@@ -105,42 +104,33 @@ def _together(metadata: pa.parquet.FileMetaData, rows: int) -> Iterator[list[int
         yield groups
 
 
-def _csv(where: Place, file: Any) -> Reading:
+def _csv(where: Place) -> Reading:
     bad: list[BadLine] = []
+    ahead: list[int] = []
 
     def skip(line: pa.csv.InvalidRow) -> str:
         # pyarrow counts the header as the first line; a person counts the rows.
-        bad.append(BadLine(line.number - 1, line.actual_columns, line.expected_columns, line.text))
+        bad.append(BadLine(line.number - 1, line.actual_columns, line.expected_columns, line.text[:MOST_OF_A_LINE]))
+        ahead.append(line.number - 1)
         return "skip"
 
-    head = file.read(BLOCK_BYTES)
-    file.seek(0)
-    if not head.strip():
-        raise UserError(f"{where} is empty: a CSV file begins with the names of its columns")
-    names = next(csv.reader(io.StringIO(head.decode("utf-8-sig", errors="ignore"))))
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(f"{where} has two columns named {twice[0]!r}")
-    stream = pa.csv.open_csv(
-        file,
-        # With threads a bad line would not know its number.
-        pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
-        pa.csv.ParseOptions(invalid_row_handler=skip, newlines_in_values=True),
-        pa.csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=True, null_values=[""]),
-    )
+    with where.system.open_input_stream(where.path) as file:
+        found = dialect(file.read(HEAD_BYTES), where)
+    # With threads a bad line would not know its number.
+    how = pa.csv.ReadOptions(block_size=HEAD_BYTES, use_threads=False)
+    stream = pa.csv.open_csv(where.system.open_input_stream(where.path), how, **found.options(skip))
 
     def batches() -> Batches:
         done = 0
         for batch in stream:
             # Lines are counted as a person counts them: the bad ones too.
-            numbers = np.arange(done + 1, done + batch.num_rows + len(bad) + 1)
-            numbers = numbers[~np.isin(numbers, [line.number for line in bad if line.number is not None])][
-                : batch.num_rows
-            ]
+            numbers = np.arange(done + 1, done + batch.num_rows + len(ahead) + 1)
+            numbers = numbers[~np.isin(numbers, ahead)][: batch.num_rows]
             done = int(numbers[-1]) if len(numbers) else done
+            ahead[:] = [number for number in ahead if number > done]
             yield batch, pa.array(numbers)
 
-    return Reading(stream.schema, frozenset(stream.schema.names), batches(), bad)
+    return Reading(stream.schema, frozenset(stream.schema.names), batches(), found.decimal, bad)
 
 
 class Writer:
@@ -162,7 +152,8 @@ class Writer:
         with storage.errors(self.target):
             self.target.system.create_dir(self.folder)
             self._clean()
-            self._sink = self.target.system.open_output_stream(self._partial)
+            packed = "gzip" if self.target.path.lower().endswith(".gz") else None
+            self._sink = self.target.system.open_output_stream(self._partial, compression=packed)
             parquet = self._form == "parquet"
             self._writer = (pa.parquet.ParquetWriter if parquet else pa.csv.CSVWriter)(self._sink, self.schema)
 
@@ -201,30 +192,5 @@ def expected(where: Place) -> int:
     with storage.errors(where), where.system.open_input_file(where.path) as file:
         if where.form == "parquet":
             return int(pa.parquet.ParquetFile(file).metadata.num_rows)
-        head = file.read(BLOCK_BYTES // 64)
-        return round(head.count(b"\n") * file.size() / len(head)) if head else 0
-
-
-def parsed(text: pa.Array, kind: type) -> pa.Array:
-    """A column of text as one of its type; what cannot be read as that becomes null."""
-    try:
-        return text.cast(TYPES[kind][0])
-    except pa.ArrowInvalid:
-        convert = {int: _number, float: _number, np.datetime64: _time, bool: _boolean}[kind]
-        return pa.array([None if value is None else convert(value) for value in text.to_pylist()], TYPES[kind][0])
-
-
-def _number(text: str) -> float | None:
-    return float(text) if NUMBER.fullmatch(text) else None
-
-
-def _boolean(text: str) -> bool | None:
-    return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
-    return time if time.tzinfo is None else None
+        head = file.read(HEAD_BYTES // 16)
+        return round(head.count(b"\n") * file.size() / len(head)) if head and not where.path.endswith(".gz") else 0

@@ -94,9 +94,13 @@ def _lines(
     yield from (f'        "{c.name}": {_feature(c)},' for c in fields if c.kind != "time")
     for column in fields:
         if column.kind == "time":
-            hours = f'(columns["{column.name}"] - MONDAY).astype(np.int64) / 3.6e9'
+            hours = f'hours(columns["{column.name}"])'
             yield f'        "{column.name}_hour": {hours} % 24,\n        "{column.name}_weekday": {hours} // 24 % 7,'
     yield "    }\n    return np.column_stack([np.asarray(parts[name], np.float32) for name in FEATURES])\n\n"
+    if any(c.kind == "time" for c in fields):
+        yield "def hours(times: NDArray[Any]) -> NDArray[np.float64]:"
+        yield '    """Hours since a Monday at midnight, shape (n,); NaN where the time is missing."""'
+        yield "    return np.where(np.isnat(times), np.nan, (times - MONDAY).astype(np.int64) / 3.6e9)\n\n"
     yield from _answer(target, kind, classes)
     yield 'SOURCE = ""'
     types = {"str": "str", "int": "int", "float": "float", "bool": "bool", "time": "np.datetime64"}

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.dataset
 
 from ..base.errors import UserError
+from ..data import read
 
 FEW = 30
 """Up to so many values a text column has choices, and a whole-number target has classes."""
@@ -42,32 +43,25 @@ def look(path: Path) -> list[Column]:
     Raises:
         UserError: the file is missing, damaged or empty.
     """
-    form = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix.lower())
-    if form is None or not path.exists():
+    if not read.form(path.name) or not path.exists():
         raise UserError(
             f"FROM={path}: give a .csv or .parquet file that exists (make problem FROM=data.csv TARGET=column)"
         )
-    try:
-        table = pa.dataset.dataset(path, format=form).to_table()
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a readable {form} file: {str(error).splitlines()[0]}") from None
+    table, decimal = read.table(path)
     if not table.num_rows:
         raise UserError(f"{path} has no rows")
-    return [_column(name, table[name]) for name in table.column_names]
+    return [_column(name, table[name].combine_chunks(), decimal) for name in table.column_names]
 
 
-def _column(given: str, values: pa.ChunkedArray) -> Column:
+def _column(given: str, values: pa.Array, decimal: str) -> Column:
     name = re.sub(r"\W+", "_", given).strip("_").lower() or "column"
     name = f"{name}_" if keyword.iskeyword(name) or name[0].isdigit() else name
     if pa.types.is_dictionary(values.type):
         values = values.cast(pa.string())
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        text = pa.compute.utf8_trim_whitespace(values.cast(pa.string()))
-        values = pa.compute.if_else(pa.compute.equal(text, ""), pa.scalar(None, pa.string()), text)
-        try:
-            values = values.cast(pa.float64())
-        except pa.ArrowInvalid:
-            return Column(given, name, "str", values.to_pylist(), values.null_count > 0)
+        values = _typed(values.cast(pa.string()), decimal)
+    if pa.types.is_string(values.type):
+        return Column(given, name, "str", values.to_pylist(), values.null_count > 0)
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         return Column(given, name, "time", values.cast(pa.timestamp("us")).to_pylist(), values.null_count > 0)
     if pa.types.is_boolean(values.type):
@@ -77,6 +71,18 @@ def _column(given: str, values: pa.ChunkedArray) -> Column:
     numbers = [None if value is None or math.isnan(value) else float(value) for value in values.to_pylist()]
     whole = all(value is None or value.is_integer() for value in numbers)
     return Column(given, name, "int" if whole else "float", numbers, None in numbers)
+
+
+def _typed(values: pa.Array, decimal: str) -> pa.Array:
+    """A column of text as what all of its values can be read as; text where they begin with a nought, as codes do."""
+    text = read.present(values)
+    if not pa.compute.any(pa.compute.match_substring_regex(text, r"^0\d")).as_py():
+        for kind in (float, np.datetime64, bool):
+            found = read.parsed(text, kind, decimal)
+            if found.null_count == text.null_count:
+                return found
+    blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(values), "")
+    return pa.compute.if_else(blank, pa.scalar(None, pa.string()), values)
 
 
 def task(target: Column) -> tuple[str, list[Any]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet
 
 from .. import problem
 from ..base import params
+from ..data import schema
 from ..problem import Columns
 
 
@@ -20,19 +20,14 @@ def write_sample(settings: params.Data, *, drift: bool = False) -> Path:
     columns = problem.sample(settings.sample_rows, settings.seed, drift=drift)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
-    pyarrow.parquet.write_table(table(columns), partial)
+    pyarrow.parquet.write_table(schema.table(columns), partial)
     partial.replace(path)
     return path
 
 
-def table(columns: Columns) -> pa.Table:
-    """Columns as they belong in a file: what is missing is null there, not a number that is none."""
-    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-
-
 def records(columns: Columns) -> Iterator[dict[str, Any]]:
     """Columns of valid records as a client would send them as JSON, without what is missing."""
-    for row in table(columns).to_pylist():
+    for row in schema.table(columns).to_pylist():
         yield problem.Record.model_validate(row, strict=False).model_dump(mode="json", exclude_none=True)
 
 

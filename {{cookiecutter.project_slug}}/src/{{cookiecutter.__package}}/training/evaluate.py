@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .. import estimators, metrics, problem
 from ..base import params
@@ -30,6 +30,13 @@ class Evaluate(params.Section):
 
     table = "evaluate"
     folds: int = Field(default=0, ge=0, le=20)
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on: write 0 for none, or 2 and more")
+        return folds
 
 
 def details(newest: Dataset, scores: NDArray[Any], seed: int) -> dict[str, Any]:

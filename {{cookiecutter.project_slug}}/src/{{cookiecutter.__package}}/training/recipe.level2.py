@@ -34,6 +34,7 @@ def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32])
     """The bundle with what explanations, the model card and checks for drift need; `features` as in training, (n, features)."""
     content, about = explanations.prepared(bundle, features, predictor.of_features)
     seen = pd.DataFrame(features, columns=problem.FEATURES).quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4)
+    seen = seen.dropna(axis=1)  # a feature that is missing in every row has no quantiles
     told = {"explanation": about, "reference": seen.to_dict("list"), "distribution": drift.reference(features)}
     return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
 
