@@ -139,8 +139,8 @@ MUTATIONS = {
     "foreign model": ("model/predictor.py", "!= expected:", "== None:"),
     "metric of the wrong rows": (
         "training/recipe.py",
-        "predictor.measured(newest.columns), predictor.measured(older.columns)\n    found = metrics.compared(newest.target, scores",
-        "predictor.measured(newest.columns), predictor.measured(older.columns)\n    found = metrics.compared(older.target, train",
+        "found = metrics.compared(newest.target, scores",
+        "found = metrics.compared(older.target, train",
     ),
     "missing tag": ("tracking/conventions.py", '"team": names["team"],\n        "git', '"git'),
     "unknown setting": ("base/params.py", 'extra="forbid"', 'extra="ignore"'),
@@ -152,8 +152,8 @@ MUTATIONS = {
     "gate open": ("pipeline/gate.py", "if not loss(metric, score) <= loss(metric, rival)", "if False and (rival)"),
     "promotion forgets": (
         "registry/versions.py",
-        '"replaced", was)',
-        '"replaced", "")',
+        'if each["now"] == str(current.version) and',
+        'if each["action"] == "register" and',
     ),
     "validation open": ("pipeline/validate.py", "    if failed:", "    if False:"),
     "parts the wrong way round": ("model/explain.py", "(passes - share)", "(share - passes)"),

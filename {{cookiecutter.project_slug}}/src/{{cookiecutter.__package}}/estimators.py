@@ -143,6 +143,14 @@ def find(name: str) -> Estimator:
     return Estimator(functools.partial(_imported, name), to_onnx=to_onnx, types=SKLEARN_TYPES)
 
 
+def known(name: str) -> set[str]:
+    """The parameters that an estimator knows."""
+    made = find(name)
+    plain = made.build({})
+    # Of a pipeline the last step is the estimator.
+    return {*getattr(plain, "steps", [("", plain)])[-1][1].get_params(), *made.ranges}
+
+
 def build(name: str, parameters: Mapping[str, Any], seed: int) -> Any:
     """An unfitted estimator for the problem's task; `seed` is its `random_state` where it has one.
 
@@ -150,13 +158,10 @@ def build(name: str, parameters: Mapping[str, Any], seed: int) -> Any:
         ValueError: there is no such estimator, or it is for another task.
         TypeError: a parameter that it does not know.
     """
-    made = find(name)
-    plain = made.build({})
-    # Of a pipeline the last step is the estimator.
-    known = {*getattr(plain, "steps", [("", plain)])[-1][1].get_params(), *made.ranges}
-    for unknown in sorted(set(parameters) - known):
-        raise TypeError(f"{name} has no parameter {unknown!r}{near(unknown, known)}")
-    return made.build({**({"random_state": seed} if "random_state" in known else {}), **parameters})
+    of = known(name)
+    for unknown in sorted(set(parameters) - of):
+        raise TypeError(f"{name} has no parameter {unknown!r}{near(unknown, of)}")
+    return find(name).build({**({"random_state": seed} if "random_state" in of else {}), **parameters})
 
 
 def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params) -> Any:

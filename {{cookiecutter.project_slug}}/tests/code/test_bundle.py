@@ -1,14 +1,18 @@
 """The bundle: written whole, read only when it is sound, and the same as its estimator."""
 
+import copy
 import hashlib
 import json
 
 import numpy as np
 import pytest
+from records import BOUNDED
 
+from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.data import schema
 from {{ cookiecutter.__package }}.model import bundle
-from {{ cookiecutter.__package }}.model.bundle import Bundle, ModelError
+from {{ cookiecutter.__package }}.model.bundle import Bundle, MismatchError, ModelError
 from {{ cookiecutter.__package }}.model.predictor import Predictor
 from {{ cookiecutter.__package }}.training import export
 
@@ -65,6 +69,43 @@ def test_a_model_for_other_features_is_refused(model_copy):
     edit(model_copy, features=["nothing of the kind"])
     with pytest.raises(ModelError, match="nothing of the kind"):
         Predictor(bundle.read(model_copy))
+
+
+def test_a_model_for_another_record_is_refused_and_its_field_named(model_copy):
+    built = bundle.read(model_copy)
+    record = copy.deepcopy(built.card["record"])
+    record["properties"][BOUNDED.name] |= {"title": "Said otherwise", "description": "Said otherwise"}
+    Predictor(Bundle(built.graph, {**built.card, "record": record}))
+    record["properties"][BOUNDED.name] = {"type": "integer"}
+    with pytest.raises(MismatchError, match=f"records with another {BOUNDED.name}"):
+        Predictor(Bundle(built.graph, {**built.card, "record": record}))
+
+
+@pytest.mark.parametrize("place", range(len(problem.FEATURES)), ids=problem.FEATURES)
+def test_features_that_mean_something_else_under_the_same_name_are_refused(model_copy, monkeypatch, place):
+    whole = problem.features
+
+    def turned(columns):
+        matrix = whole(columns)
+        matrix[:, place] = -matrix[:, place] - 1
+        return matrix
+
+    monkeypatch.setattr(problem, "features", turned)
+    with pytest.raises(MismatchError, match=f"makes another {problem.FEATURES[place]} than"):
+        Predictor(bundle.read(model_copy))
+
+
+def test_the_golden_rows_have_every_choice(trained):
+    records = trained.card["golden"]["records"]
+    for field in schema.FIELDS:
+        assert set(field.choices) <= {record.get(field.name) for record in records}
+
+
+def test_a_machine_that_answers_otherwise_is_found_out(model_copy):
+    built = bundle.read(model_copy)
+    golden = {**built.card["golden"], "scores": (np.array(built.card["golden"]["scores"]) + 0.1).tolist()}
+    with pytest.raises(ModelError, match="answers otherwise than where it was made"):
+        Predictor(Bundle(built.graph, {**built.card, "golden": golden}))
 
 
 def test_a_file_that_is_no_graph_is_refused(model_copy):

@@ -1,8 +1,10 @@
 """Estimators by name and by import path, and what is kept of them."""
 
 import io
+import pathlib
 import zipfile
 
+import mlflow
 import pytest
 
 from {{ cookiecutter.__package }} import estimators, metrics, problem
@@ -61,6 +63,8 @@ def test_what_has_no_converter_is_kept_as_a_skops_file_and_answers_all_the_same(
     kept = bundle.read(trained.folder)
     answers = Predictor(kept).predict(dataset.take(slice(5)).columns)
     assert len(answers[next(iter(problem.Answer.model_fields))]) == 5
+    needed = pathlib.Path(mlflow.pyfunc.get_model_dependencies(trained.model_uri)).read_text()
+    assert {"scikit-learn", "skops"} <= {line.split("==")[0] for line in needed.split()}
 
 
 def renamed(content, old, new):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from mlflow.entities.model_registry import ModelVersion
 
 from {{ cookiecutter.__package }} import metrics, problem
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data.split import split
-from {{ cookiecutter.__package }}.pipeline import gate
+from {{ cookiecutter.__package }}.model.bundle import MismatchError, ModelError
+from {{ cookiecutter.__package }}.pipeline import gate, run
 from {{ cookiecutter.__package }}.pipeline.gate import Gate
 
 
@@ -34,6 +36,28 @@ def test_the_gate_refuses_what_is_worse_than_the_champion(trained, predictor, da
     assert "against" in gate.require(slightly, predictor, newest, Gate(max_regression=0.02))
     with pytest.raises(UserError, match="worse than"):
         gate.require(clearly, predictor, newest, Gate(max_regression=0.02))
+
+
+def test_a_champion_that_cannot_be_had_stops_the_pipeline_and_one_of_other_features_does_not(monkeypatch):
+    monkeypatch.setattr(run.versions, "champion", lambda: ModelVersion("model", "7", 0))
+
+    def gone(uri):
+        raise ModelError("the artifact store is away")
+
+    monkeypatch.setattr(run.fetch, "folder", gone)
+    with pytest.raises(ModelError, match="the artifact store is away"):
+        run._champion()
+
+    def other(uri):
+        raise MismatchError("this model is for other features")
+
+    monkeypatch.setattr(run.fetch, "folder", other)
+    assert run._champion() == (None, "champion 7 cannot be compared: this model is for other features")
+
+
+def test_why_there_is_no_comparison_is_told(dataset):
+    told = gate.require(card_with(worse(0.5, 0.5), 0.5), None, dataset, Gate(), "champion 7 cannot be compared: why")
+    assert told.endswith("champion 7 cannot be compared: why")
 
 
 def test_the_gate_refuses_a_metric_that_is_no_number(dataset):

@@ -1,5 +1,6 @@
 """Runs on their way to a server: kept while it is away, delivered once and whole; and the move from a local store."""
 
+import json
 import shutil
 import sqlite3
 
@@ -215,13 +216,14 @@ def local_store(empty, dataset, small, tmp_path, monkeypatch):
     monkeypatch.setattr(migrate, "ROOT", tmp_path)
     made = [log_something(dataset, small, tmp_path) for _ in range(2)]
     client = store.connect()
-    client.set_tag(made[1].id, "mlflow.parentRunId", made[0].id)
-    client.log_metric(made[0].id, "loss", 2.0, step=1)
-    client.log_metric(made[0].id, "loss", 1.0, step=2)
+    client.set_tag(made[1].run_id, "mlflow.parentRunId", made[0].run_id)
+    client.log_metric(made[0].run_id, "loss", 2.0, step=1)
+    client.log_metric(made[0].run_id, "loss", 1.0, step=2)
     client.create_registered_model("model")
     for number, each in enumerate(made, 1):
-        client.create_model_version("model", each.model_uri, each.id, model_id=each.model_uri[8:])
-        client.set_model_version_tag("model", str(number), "replaced", "" if number == 1 else "1")
+        client.create_model_version("model", each.model_uri, each.run_id, model_id=each.model_uri[8:])
+        note = {"action": "promote", "was": "" if number == 1 else "1", "now": str(number)}
+        client.set_registered_model_tag("model", f"{conventions.MOVE}{number}", json.dumps(note))
     client.set_registered_model_alias("model", "champion", "2")
     return client
 
@@ -243,7 +245,8 @@ def test_a_local_store_moves_whole_and_moving_it_again_adds_nothing(local_store,
     assert [point.value for point in there.get_metric_history(parent.info.run_id, "loss")] == [2.0, 1.0]
     assert [version.version for version in migrate.versions(there, "model")] == [1, 2]
     champion = there.get_model_version_by_alias("model", "champion")
-    assert (str(champion.version), champion.tags["replaced"]) == ("2", "1")
+    assert str(champion.version) == "2"
+    assert json.loads(there.get_registered_model("model").tags[f"{conventions.MOVE}2"])["was"] == "1"
     assert champion.run_id == child.info.run_id
 
 
@@ -254,6 +257,19 @@ def test_moving_again_does_not_take_the_alias_back(local_store, tmp_path, monkey
     there.set_registered_model_alias("model", "champion", "1")
     moved(monkeypatch, address)
     assert str(there.get_model_version_by_alias("model", "champion").version) == "1"
+
+
+def test_two_people_who_move_the_same_project_lose_no_version(local_store, tmp_path, monkeypatch, capsys):
+    """Both have a version 1 and a version 2; the second one's are other models."""
+    address = f"sqlite:///{(tmp_path / 'server' / 'mlflow.db').as_posix()}"
+    moved(monkeypatch, address)
+    there = mlflow.MlflowClient(address, address)
+    for version in migrate.versions(there, "model"):
+        # As if somebody else's store had been moved there before.
+        there.set_model_version_tag("model", version.version, migrate.ORIGIN_VERSION, f"m-another {version.version}")
+    assert moved(monkeypatch, address) == 0
+    assert [version.version for version in migrate.versions(there, "model")] == [1, 2, 3, 4]
+    assert "registered versions         2        2" in capsys.readouterr().out
 
 
 def test_a_file_that_did_not_arrive_is_noticed(local_store, tmp_path, monkeypatch):

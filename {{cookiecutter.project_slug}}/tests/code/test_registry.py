@@ -2,6 +2,8 @@
 
 import contextlib
 import getpass
+import time
+import types
 
 import pytest
 from mlflow import MlflowClient, MlflowException
@@ -108,6 +110,23 @@ def test_a_move_that_was_cut_off_does_not_stop_the_next_for_long(three, monkeypa
     client.create_registered_model(f"{conventions.model_name()}.moving")
     monkeypatch.setattr(champion_log, "STALE_SECONDS", -1)
     assert "replaced version 1" in versions.promote("2")
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+def test_a_clock_that_is_wrong_here_does_not_break_a_turn_that_is_held(three, monkeypatch, minutes):
+    client = store.connect()
+    client.create_registered_model(f"{conventions.model_name()}.moving")
+    wrong = types.SimpleNamespace(time=lambda: time.time() + 60 * minutes)
+    monkeypatch.setattr(champion_log, "time", wrong)
+    with pytest.raises(UserError, match="at this moment"), champion_log.alone(client, conventions.model_name()):
+        pass
+
+
+def test_what_anybody_may_write_on_a_version_does_not_decide_where_a_rollback_lands(three):
+    versions.promote("3")
+    store.connect().set_model_version_tag(conventions.model_name(), "3", "replaced", "2")
+    versions.rollback()
+    assert champion() == "1"
 
 
 def test_a_champion_that_changed_meanwhile_is_left_as_it_is(three, monkeypatch):

@@ -176,6 +176,7 @@ def test_only_a_maintainer_moves_the_champion(as_user, version):
     client = as_user("mo")
     assert refused(lambda: client.delete_registered_model_alias(name, "champion"))
     assert refused(lambda: client.set_registered_model_tag(name, "move.1", "forged"))
+    assert refused(lambda: client.create_registered_model("another", {"move.1": "forged"}))
     assert refused(lambda: client.delete_registered_model(name))
     assert refused(lambda: client.rename_registered_model(name, "other"))
     assert str(client.get_model_version_by_alias(name, "champion").version) == "1"

@@ -54,6 +54,13 @@ def test_mlflow_loads_the_model_and_predicts_the_same(trained, predictor, datase
     )
 
 
+def test_mlflow_s_own_server_asks_for_no_more_than_the_service_does(trained, dataset):
+    import pandas as pd
+
+    required = {field.name: dataset.columns[field.name][:5] for field in schema.FIELDS if field.required}
+    assert len(mlflow.pyfunc.load_model(trained.model_uri).predict(pd.DataFrame(required))) == 5
+
+
 def test_optional_fields_may_be_left_out_of_a_frame(predictor, dataset):
     import pandas as pd
 

@@ -51,6 +51,35 @@ def test_other_data_or_another_space_is_another_search(linear, dataset, monkeypa
     assert len({one.study_name, other.study_name, tune.study(dataset, linear).study_name}) == 3
 
 
+@pytest.mark.parametrize("what", ["features", "fixed parameters", "folds", "seed"])
+def test_what_else_a_trial_depends_on_makes_another_search(linear, dataset, monkeypatch, what):
+    one = tune.study(dataset, linear)
+    if what == "features":
+        whole = problem.features
+        monkeypatch.setattr(problem, "features", lambda columns: whole(columns) * 2)
+    elif what == "fixed parameters":
+        linear = linear.model_copy(update={"model": params.Model(estimator="linear", linear={"fit_intercept": False})})
+    elif what == "folds":
+        monkeypatch.setattr(tune.evaluate.Evaluate, "load", lambda: tune.evaluate.Evaluate(folds=5))
+    else:
+        linear = linear.model_copy(update={"data": linear.data.model_copy(update={"seed": 7})})
+    assert tune.study(dataset, linear).study_name != one.study_name
+
+
+def test_a_range_for_a_parameter_that_is_none_ends_it_at_once(linear, dataset, monkeypatch, capsys):
+    look_in(monkeypatch, alfa=[1.0, 2.0])
+    with pytest.raises(UserError, match=r"\[tune.space\]: linear has no parameter 'alfa'; did you mean alpha\?"):
+        tune.search(dataset, linear, trials=2, timeout=30)
+    assert "trial" not in capsys.readouterr().out
+
+
+def test_a_range_of_values_that_are_all_refused_ends_in_the_estimator_s_words(linear, dataset, monkeypatch, capsys):
+    look_in(monkeypatch, alpha=[-2.0, -1.0])
+    with pytest.raises(UserError, match=r"params.toml \[model\]: .*"):
+        tune.search(dataset, linear, trials=500, timeout=60)
+    assert 1 < capsys.readouterr().out.count("failed: ") < 10
+
+
 def test_values_stay_in_their_ranges(linear, dataset, monkeypatch):
     look_in(monkeypatch, alpha=[0.5, 2.0, "log"], fit_intercept=[True, False])
     found = tune.search(dataset, linear, trials=3, timeout=None)

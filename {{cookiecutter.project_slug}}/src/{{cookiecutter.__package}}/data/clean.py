@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ class Dataset:
         times = self.columns[problem.TIME]
         return str(times[0].astype("datetime64[s]")), str(times[-1].astype("datetime64[s]"))
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """The same for the same rows, whatever file, format or time resolution they came in."""
         digest = hashlib.sha256()

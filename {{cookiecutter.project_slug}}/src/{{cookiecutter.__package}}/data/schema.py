@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import annotated_types
@@ -17,7 +17,7 @@ from pydantic import NaiveDatetime, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from ..base.fields import WHOLE
-from ..problem import Columns, Record
+from ..problem import EXAMPLE, Columns, Record
 
 DTYPES: dict[Any, str] = {
     int: "int64",
@@ -128,6 +128,31 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
             yield f"{field.name} under {field.least:g}", values < field.least
         if field.most is not None:
             yield f"{field.name} over {field.most:g}", values > field.most
+
+
+def rules(described: Any) -> Any:
+    """A JSON schema without its words: what is asked of a record, not what is said of it."""
+    if isinstance(described, dict):
+        words = {name for name in ("title", "description") if isinstance(described.get(name), str)}
+        return {name: rules(each) for name, each in described.items() if name not in words}
+    return [rules(each) for each in described] if isinstance(described, list) else described
+
+
+def examples() -> Iterator[dict[str, Any]]:
+    """`problem.EXAMPLE`, and records that differ from it in one field: each choice, each bound, other times, left out."""
+    yield EXAMPLE
+    for field in FIELDS:
+        values = [*field.choices, field.least, field.most, *((True, False) if field.kind is bool else ())]
+        if field.kind is np.datetime64 and EXAMPLE.get(field.name):
+            start = datetime.fromisoformat(str(EXAMPLE[field.name]))
+            values += [
+                (start + number * timedelta(hours=29)).isoformat()[: 10 if field.day else None]
+                for number in range(1, 8)
+            ]
+        for value in values:
+            if value is not None:
+                yield {**EXAMPLE, field.name: value}
+        yield {name: value for name, value in EXAMPLE.items() if name != field.name}
 
 
 def table(columns: Columns) -> pa.Table:

@@ -19,8 +19,16 @@ FILES = ("model.onnx", "model.skops")
 """What a model is kept in: an ONNX graph, or a skops file where an estimator has no converter. Never a pickle."""
 
 
+WRITTEN = ("format", "graph_sha256", "extras_sha256", "model_version")
+"""What is put into a card where the bundle is kept or served."""
+
+
 class ModelError(UserError):
     """A model that is missing, damaged, or made for something else; the message says which and what to do."""
+
+
+class MismatchError(ModelError):
+    """A model that was made for other records or features than this code's."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,13 @@ class Bundle:
     def version(self) -> str:
         """The registered version, or the run that made it where it was never registered."""
         return str(self.card.get("model_version") or f"run-{self.card['run_id'][:8]}")
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all that it is: the model, the card and what a level adds, without the version's number."""
+        card = {name: value for name, value in self.card.items() if name not in WRITTEN}
+        files = {name: _sha256(content) for name, content in {self.file: self.graph, **self.extras}.items()}
+        return _sha256(json.dumps([card, files], sort_keys=True).encode())
 
 
 def read(folder: Path) -> Bundle:

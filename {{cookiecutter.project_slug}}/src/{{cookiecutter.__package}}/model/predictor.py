@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -9,10 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from .. import estimators, problem
+from ..data import schema
 from ..problem import Columns
-from .bundle import Bundle, ModelError
+from .bundle import Bundle, MismatchError, ModelError
+
+RECORDS = TypeAdapter(list[problem.Record])
+AGAIN = "train again, or go back to the code that it was made with"
 
 
 class Predicts(Protocol):
@@ -38,17 +44,15 @@ class Predictor:
         threads: processor cores for one call. One is fastest for single records and lets processes share a machine.
 
     Raises:
-        ModelError: the model cannot be loaded, or was made for other features.
+        ModelError: the model cannot be loaded, or was made for other records or features.
     """
 
     additions: Mapping[str, Any] = {}
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        given, expected = bundle.card.get("features"), list(problem.FEATURES)
-        if given != expected:
-            raise ModelError(f"this model is for {given}, this code makes {expected}: train again")
+        _same_record(bundle.card)
         run = _graph if bundle.file.endswith(".onnx") else _estimator
-        self._scores = run(bundle, len(expected), threads)
+        self._scores = run(bundle, len(problem.FEATURES), threads)
         self.card = {**bundle.card, "model_version": bundle.version}
         self._version = np.array([bundle.version], object)
         self._decision = bundle.card.get("decision", {})
@@ -56,15 +60,46 @@ class Predictor:
             problem.answer(self._shaped(np.zeros((1, self._width()), np.float32)), **self._decision)
         except TypeError as error:
             raise ModelError(f"[decision] of params.toml and problem.answer differ ({error}): train again") from None
+        if "golden" in bundle.card:
+            self._same_answers(bundle.card["golden"])
+
+    def golden(self) -> dict[str, Any]:
+        """Records, the features made of them and their scores: with them, code and machine are proved where a model is loaded."""
+        records = [record for record in schema.examples() if _valid([record])]
+        features = problem.features(schema.columns(_valid(records)))
+        held = [[None if np.isnan(value) else value for value in row] for row in features.tolist()]
+        return {"records": records, "features": held, "scores": self.of_features(features).tolist()}
+
+    def _same_answers(self, golden: dict[str, Any]) -> None:
+        known, made = (
+            np.array(golden["features"], np.float32),
+            problem.features(schema.columns(_valid(golden["records"]))),
+        )
+        same = (
+            np.isclose(made, known, rtol=1e-4, atol=1e-6, equal_nan=True) if made.shape == known.shape else np.zeros(1)
+        )
+        if not same.all():
+            moved = np.array(problem.FEATURES)[~np.broadcast_to(same.all(axis=0), known.shape[1])]
+            raise MismatchError(
+                f"problem.features makes another {', '.join(moved)} than this model has learned: {AGAIN}"
+            )
+        if not np.allclose(self.of_features(known), golden["scores"], rtol=1e-3, atol=1e-3):
+            raise ModelError(
+                "this model answers otherwise than where it was made: install the lock's versions (make setup)"
+            )
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""
         scores = self.scores(columns)
         return {**problem.answer(scores, **self._decision), "model_version": self._version.repeat(len(scores))}
 
-    def measured(self, columns: Columns) -> NDArray[Any]:
-        """What metrics are taken of: the target as it is served, shape (n,), or the probabilities of classes."""
-        return self.predict(columns)[problem.TARGET] if problem.TASK == "regression" else self.scores(columns)
+    def measured(self, columns: Columns, scores: NDArray[Any] | None = None) -> NDArray[Any]:
+        """What metrics are taken of: the target as it is served, shape (n,), or the probabilities of classes.
+
+        `scores` are those of the same records, where they are known already.
+        """
+        known = self.scores(columns) if scores is None else scores
+        return problem.answer(known, **self._decision)[problem.TARGET] if problem.TASK == "regression" else known
 
     def scores(self, columns: Columns) -> NDArray[Any]:
         """What the model says, before it becomes an answer.
@@ -82,6 +117,27 @@ class Predictor:
 
     def _shaped(self, scores: NDArray[Any]) -> NDArray[Any]:
         return scores if problem.TASK == "multiclass" or scores.ndim == 1 else scores[:, -1]
+
+
+def _same_record(card: dict[str, Any]) -> None:
+    """Refuse a model for which this code makes other features, or asks for other records."""
+    given, expected = card.get("features"), list(problem.FEATURES)
+    if given != expected:
+        raise MismatchError(f"this model is for {given}, this code makes {expected}: {AGAIN}")
+    was, now = schema.rules(card["record"]), schema.rules(problem.Record.model_json_schema())
+    if was != now:
+        fields = {**was["properties"], **now["properties"]}
+        differ = [name for name in fields if was["properties"].get(name) != now["properties"].get(name)]
+        raise MismatchError(
+            f"this model is for records with another {', '.join(differ) or 'schema'} than this code's: {AGAIN}"
+        )
+
+
+def _valid(records: list[dict[str, Any]]) -> list[problem.Record]:
+    try:
+        return RECORDS.validate_json(json.dumps(records))
+    except ValidationError:
+        return []
 
 
 Scoring = Callable[[NDArray[np.float32]], NDArray[Any]]

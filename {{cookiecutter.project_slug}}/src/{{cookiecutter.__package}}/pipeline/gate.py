@@ -22,8 +22,14 @@ class Gate(params.Section):
     max_regression: float = Field(default=0.02, ge=0)
 
 
-def require(card: dict[str, Any], champion: Predictor | None, validation: Dataset, rules: Gate) -> str:
-    """Why a trained model may be registered, in one sentence.
+def require(
+    card: dict[str, Any],
+    champion: Predictor | None,
+    validation: Dataset,
+    rules: Gate,
+    instead: str = "there is no champion yet",
+) -> str:
+    """Why a trained model may be registered, in one sentence; `instead` says why there is no champion to compare it with.
 
     Champion and candidate are measured on the same rows: those the candidate was validated with. The candidate has not
     seen them; an older champion may have, which can only favour the champion.
@@ -39,7 +45,7 @@ def require(card: dict[str, Any], champion: Predictor | None, validation: Datase
             f"{rules.min_improvement:.0%}; nothing was registered"
         )
     if champion is None:
-        return f"{metric} {score:.4f}{unit} beats {baseline:.4f} without a model; there is no champion yet"
+        return f"{metric} {score:.4f}{unit} beats {baseline:.4f} without a model; {instead}"
     rival = metrics(validation.target, champion.measured(validation.columns))[metric]
     if not loss(metric, score) <= loss(metric, rival) * (1 + rules.max_regression):
         raise UserError(

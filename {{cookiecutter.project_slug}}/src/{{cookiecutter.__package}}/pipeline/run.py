@@ -15,7 +15,7 @@ from ..base.errors import UserError
 from ..data import clean, data_lock
 from ..data.split import split
 from ..model import bundle, fetch
-from ..model.bundle import ModelError
+from ..model.bundle import MismatchError
 from ..model.predictor import Predictor
 from ..registry import model_card, versions
 from ..tracking import store
@@ -51,7 +51,7 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         dataset = clean.clean(name, raw)
         say("\n  ".join(clean.describe(dataset)))
     with step("validate"):
-        champion = _champion()
+        champion, instead = _champion()
         known = champion.card.get("distribution", {}) if champion else {}
         report = validate.require(dataset, raw, validate.Validation.load(), known, folder / "reports")
         say("fit to train on (reports/data.html)")
@@ -61,7 +61,7 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
             raise UserError("the tracking server has not got the model, so none is registered: run it again")
     with step("gate"):
         _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
-        say(gate.require(trained.card, champion, newest, gate.Gate.load()))
+        say(gate.require(trained.card, champion, newest, gate.Gate.load(), instead))
     with step("register"):
         text = model_card.markdown(trained.card, report)
         with store.errors():
@@ -77,16 +77,19 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
     return str(version.version)
 
 
-def _champion() -> Predictor | None:
-    """The champion, unless there is none or this code's features have moved on from it."""
+def _champion() -> tuple[Predictor | None, str]:
+    """The champion, or why a model is not compared with one: there is none, or this code has moved on from it.
+
+    Raises:
+        ModelError: there is one and it cannot be fetched or loaded; that is no reason to do without the comparison.
+    """
     version = versions.champion()
     if version is None:
-        return None
+        return None, "there is no champion yet"
     try:
-        return Predictor(bundle.read(fetch.folder(f"models:/{version.name}/{version.version}")))
-    except ModelError as error:
-        say(f"champion {version.version} cannot be compared: {error}")
-        return None
+        return Predictor(bundle.read(fetch.folder(f"models:/{version.name}/{version.version}"))), ""
+    except MismatchError as error:
+        return None, f"champion {version.version} cannot be compared: {error}"
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def model() -> RegisteredModel | None:
 
 
 def promote(number: str, reason: str = "") -> str:
-    """Make a version champion and remember which one it replaced.
+    """Make a version champion; the log remembers which one it replaced.
 
     Raises:
         UserError: there is no such version, it is archived, or it is champion already; somebody else moved the alias
@@ -78,7 +78,9 @@ def rollback(reason: str = "") -> str:
     current = champion()
     if current is None:
         raise UserError("there is no champion to roll back from: run `make pipeline` first")
-    previous = current.tags.get("replaced", "")
+    log = champion_log.log(found) if (found := model()) else []
+    came = (each for each in log if each["now"] == str(current.version) and each["action"] != "rollback")
+    previous = next(came, {}).get("was", "")
     if not previous:
         raise UserError(f"version {current.version} is the first champion: there is nothing to roll back to")
     _move("rollback", current, find(previous), reason)
@@ -97,8 +99,6 @@ def _move(action: str, current: ModelVersion | None, version: ModelVersion, reas
         if (str(now.version) if now else "") != was:
             raise UserError("the champion was changed by somebody else meanwhile: look again with `make registry`")
         champion_log.move(client, version.name, action, CHAMPION, was, str(version.version), reason)
-        if action == "promote":
-            client.set_model_version_tag(version.name, str(version.version), "replaced", was)
 
 
 def find(number: str) -> ModelVersion:

@@ -194,6 +194,7 @@ def round_trip() -> str:
     classes = metrics.classes(cleaned.target) if problem.TASK != "regression" else 1
     card = {
         "features": list(problem.FEATURES),
+        "record": problem.Record.model_json_schema(),
         "estimator": "linear",
         "classes": classes,
         "run_id": "check",

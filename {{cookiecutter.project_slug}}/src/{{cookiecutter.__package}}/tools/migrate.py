@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,16 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
 
 from ..base.errors import UserError
 from ..base.params import ROOT
+from ..tracking import conventions
 from ..tracking import store as connection
 from ..tracking.copy_runs import Transfer, local
 
 ORIGIN_VERSION = "origin_version"
-"""The tag of a copied version that names its number in the local store."""
+"""The tag of a copied version that names what it is a copy of: the logged model's id and the number in its own store."""
 
 
 @dataclass
@@ -63,27 +66,39 @@ class Migration(Transfer):
 
     def _registered(self, model: RegisteredModel) -> None:
         name = model.name
-        if not self.target.search_registered_models(f"name = '{name}'"):
-            self.target.create_registered_model(name, model.tags, model.description)
+        new = not self.target.search_registered_models(f"name = '{name}'")
+        if new:
+            self.target.create_registered_model(name, description=model.description)
         there = {
             version.tags[ORIGIN_VERSION]: version.version
             for version in versions(self.target, name)
             if ORIGIN_VERSION in version.tags
         }
+        numbers = {}
         for version in versions(self.source, name):
-            number = str(version.version)
-            if number not in there:
-                there[number] = self._version(name, version)
-        for version in versions(self.source, name):
-            tags = dict(version.tags)
-            if tags.get("replaced"):
-                tags["replaced"] = str(there.get(tags["replaced"], ""))
-            for key, value in tags.items():
-                self.target.set_model_version_tag(name, str(there[str(version.version)]), key, value)
-        taken = self.target.get_registered_model(name).aliases
-        for alias, number in self.source.get_registered_model(name).aliases.items():
+            numbers[str(version.version)] = str(there.get(_origin(version)) or self._version(name, version))
+            for key, value in version.tags.items():
+                self.target.set_model_version_tag(name, numbers[str(version.version)], key, value)
+        try:
+            self._history(model, numbers, new)
+        except MlflowException as error:
+            if "maintainer" not in str(error):
+                raise
+            print(
+                f"{name}: only a maintainer of the team may move its champion there: ask one to run this, or to promote"
+            )
+
+    def _history(self, model: RegisteredModel, numbers: dict[str, str], new: bool) -> None:
+        """The aliases, and of a model that was not there the champion's log, with the numbers that versions have there."""
+        for key, text in model.tags.items() if new else ():
+            if key.startswith(conventions.MOVE):
+                note = json.loads(text)
+                text = json.dumps(note | {end: numbers.get(note[end], "") for end in ("was", "now")})
+            self.target.set_registered_model_tag(model.name, key, text)
+        taken = self.target.get_registered_model(model.name).aliases
+        for alias, number in self.source.get_registered_model(model.name).aliases.items():
             if alias not in taken:
-                self.target.set_registered_model_alias(name, alias, str(there[str(number)]))
+                self.target.set_registered_model_alias(model.name, alias, numbers[str(number)])
 
     def _version(self, name: str, version: ModelVersion) -> str:
         model_id = str(version.source).removeprefix("models:/")
@@ -95,7 +110,7 @@ class Migration(Transfer):
             name,
             f"models:/{self.models[model_id]}",
             self.runs.get(str(version.run_id)),
-            tags={ORIGIN_VERSION: str(version.version)},
+            tags={ORIGIN_VERSION: _origin(version)},
             description=version.description,
             model_id=self.models[model_id],
         )
@@ -111,9 +126,15 @@ class Migration(Transfer):
                 _count(here, self.source, run)
                 _count(there, self.target, self.target.get_run(self.runs[run.info.run_id]))
         for model in self.source.search_registered_models():
-            here.versions += len(versions(self.source, model.name))
-            there.versions += sum(ORIGIN_VERSION in version.tags for version in versions(self.target, model.name))
+            mine = {_origin(version) for version in versions(self.source, model.name)}
+            here.versions += len(mine)
+            there.versions += len(mine & {v.tags.get(ORIGIN_VERSION) for v in versions(self.target, model.name)})
         return here, there
+
+
+def _origin(version: ModelVersion) -> str:
+    """What a version is, whoever else has one of that number."""
+    return f"{str(version.source).removeprefix('models:/')} {version.version}"
 
 
 def experiments(client: mlflow.MlflowClient) -> Iterator[tuple[Experiment, list[Run]]]:

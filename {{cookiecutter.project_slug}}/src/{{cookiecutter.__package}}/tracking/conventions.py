@@ -34,8 +34,9 @@ os.environ.update({**DEFAULTS, **os.environ})
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.types.schema import ColSpec, Schema
 
-from .. import problem
+from ..data import schema
 from ..data.clean import Dataset
 from . import moved_store
 
@@ -56,6 +57,9 @@ class Run:
     folder: Path = ROOT / "model"
     card: dict[str, Any] = field(default_factory=dict)
 
+
+MOVE = "move."
+"""Tags of the registered model that begin so are the champion's log; on a server only a maintainer writes them."""
 
 SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
 """What the logged model needs, at the versions of the lock; letting MLflow guess them would cost ten seconds a run."""
@@ -143,16 +147,23 @@ def experiment(part: str = "") -> str:
 
 
 def log_inputs(train: Dataset, validation: Dataset, settings: params.Params) -> None:
-    """Log the settings and both data sets to the active run."""
+    """Log the settings and both data sets to the active run: what they are and where from, not their values."""
     import pandas as pd
-    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
 
     flat = pd.json_normalize(settings.model_dump(), sep=".").iloc[0]
     mlflow.log_params({str(name): value for name, value in flat.items()})
     for dataset, context in ((train, "training"), (validation, "validation")):
-        frame = pd.DataFrame({**dataset.columns, problem.TARGET: dataset.target})
-        logged = from_pandas(frame, name=dataset.name[:500], digest=dataset.fingerprint)
-        mlflow.log_input(logged, context=context)
+        source = CodeDatasetSource({"source": dataset.name, "rows": str(len(dataset))})
+        known = MetaDataset(source, dataset.name[:500], dataset.fingerprint, record_schema())  # type: ignore[abstract]
+        mlflow.log_input(known, context=context)
+
+
+def record_schema() -> Schema:
+    """The fields of a record in MLflow's words; those that may be missing are not required."""
+    names = {"int64": "long", "float64": "double", "bool": "boolean", "datetime64[us]": "datetime", "object": "string"}
+    return Schema([ColSpec(names[field.dtype], field.name, required=field.required) for field in schema.FIELDS])
 
 
 def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
@@ -183,11 +194,12 @@ def code_tags() -> dict[str, str]:
     }
 
 
-def requirements() -> list[str]:
-    """The pinned requirements of the logged model, from the lock."""
+def requirements(file: str) -> list[str]:
+    """The pinned requirements of the logged model that is kept in `file`, from the lock."""
     lock = json.loads((ROOT / "Pipfile.lock").read_bytes())
     pins = {**lock.get("train", {}), **lock["default"]}
-    return [f"{name}{pins[name]['version']}" for name in SERVING if name in pins]
+    needed = (*SERVING, *(("scikit-learn", "skops") if file.endswith(".skops") else ()))
+    return [f"{name}{pins[name]['version']}" for name in needed if name in pins]
 
 
 def _git(*words: str) -> str:

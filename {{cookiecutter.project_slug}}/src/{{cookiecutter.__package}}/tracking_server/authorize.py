@@ -47,6 +47,8 @@ def for_maintainers() -> bool:
     if request.path.endswith(DESTRUCTIVE):
         # A turn of `champion_log.py` belongs to whoever made it.
         return not all(name.endswith(TURN) for name in _asked("name"))
+    if request.path.endswith("/registered-models/create"):
+        return any(MOVES in tags for tags in _asked("tags"))
     if not request.path.endswith(GUARDED):
         return False
     return CHAMPION in _asked("alias") or any(key.startswith(MOVES) for key in _asked("key"))

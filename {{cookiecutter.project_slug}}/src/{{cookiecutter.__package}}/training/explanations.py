@@ -17,6 +17,7 @@ from ..model.explain import EXTRA, Explanation, Scores, scaled
 MOST_LEAVES = 60_000
 """Forests with more leaves are explained by sampled orders: a record would take longer by all of their leaves."""
 
+COUNTED_ROWS = 50_000
 REFERENCE_ROWS = 20
 TOLERANCE = 0.005
 """How far the parts' sum may be from a score: log-odds near certainty lose digits."""
@@ -34,7 +35,9 @@ def prepared(bundle: Bundle, matrix: NDArray[np.float32], scores: Scores) -> tup
     `matrix` has the training rows, shape (n, features); `scores` is the exported model. Leaves are used where what they
     give sums to the model's own scores; where that is not so, this code does not understand the graph.
     """
-    found = _leaves(bundle, matrix)
+    rng = np.random.default_rng(0)
+    # Every row is counted at each node of each tree: of many rows a part tells the shares as well.
+    found = _leaves(bundle, matrix[rng.choice(len(matrix), COUNTED_ROWS)] if len(matrix) > COUNTED_ROWS else matrix)
     if found:
         arrays, scale = found
         made = _pack(arrays, "exact", scale)
@@ -45,7 +48,6 @@ def prepared(bundle: Bundle, matrix: NDArray[np.float32], scores: Scores) -> tup
         wanted = scaled(scores(rows), scale).max(axis=1)
         if np.abs(base + contributions.sum(axis=1) - wanted).max() <= TOLERANCE:
             return made
-    rng = np.random.default_rng(0)
     reference = matrix[rng.choice(len(matrix), min(REFERENCE_ROWS, len(matrix)), replace=False)]
     rank = rng.random(reference.shape).argsort(axis=1).argsort(axis=1)
     scale = "" if problem.TASK == "regression" else "log-odds"

@@ -18,9 +18,14 @@ rows = read.rows
 """Where training data come from."""
 
 
-def measure(predictor: Predictor, older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
-    """What the card says of the model's worth: metrics on the validation rows, on the training rows, without a model."""
-    scores, train = predictor.measured(newest.columns), predictor.measured(older.columns)
+def measure(
+    predictor: Predictor, older: Dataset, newest: Dataset, scores: NDArray[Any], settings: params.Params
+) -> dict[str, Any]:
+    """What the card says of the model's worth: metrics on the validation rows, on the training rows, without a model.
+
+    `scores` are the predictor's `measured` of the validation rows.
+    """
+    train = predictor.measured(older.columns)
     return {"metrics": metrics.compared(newest.target, scores, older.target, train)}
 
 
@@ -29,6 +34,6 @@ def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32])
     return bundle
 
 
-def draw(estimator: Any, predictor: Predictor, newest: Dataset, card: dict[str, Any]) -> dict[str, Any]:
+def draw(estimator: Any, newest: Dataset, scores: NDArray[Any], card: dict[str, Any]) -> dict[str, Any]:
     """File name -> figure, for the run."""
     return {}

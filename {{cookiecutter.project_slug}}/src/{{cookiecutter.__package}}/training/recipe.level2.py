@@ -22,9 +22,14 @@ rows = data_lock.rows
 """Where training data come from."""
 
 
-def measure(predictor: Predictor, older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
-    """What the card says of the model's worth: metrics, their intervals, segments, calibration and folds."""
-    scores, train = predictor.measured(newest.columns), predictor.measured(older.columns)
+def measure(
+    predictor: Predictor, older: Dataset, newest: Dataset, scores: NDArray[Any], settings: params.Params
+) -> dict[str, Any]:
+    """What the card says of the model's worth: metrics, their intervals, segments, calibration and folds.
+
+    `scores` are the predictor's `measured` of the validation rows.
+    """
+    train = predictor.measured(older.columns)
     found = metrics.compared(newest.target, scores, older.target, train)
     found |= evaluate.folds(older, settings, evaluate.Evaluate.load().folds)
     return {"metrics": found, **evaluate.details(newest, scores, settings.data.seed)}
@@ -39,6 +44,6 @@ def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32])
     return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
 
 
-def draw(estimator: Any, predictor: Predictor, newest: Dataset, card: dict[str, Any]) -> dict[str, Any]:
+def draw(estimator: Any, newest: Dataset, scores: NDArray[Any], card: dict[str, Any]) -> dict[str, Any]:
     """File name -> figure, for the run."""
-    return plots.all_plots(newest, predictor.measured(newest.columns), estimator, card["segments"])
+    return plots.all_plots(newest, scores, estimator, card["segments"])

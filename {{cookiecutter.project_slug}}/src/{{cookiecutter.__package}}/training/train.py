@@ -46,14 +46,17 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         content, kept = export.export(estimator, settings, say)
         built = Bundle(content, card(run.run_id, tags, older, newest, settings) | kept)
         predictor = Predictor(built)
-        built.card.update(recipe.measure(predictor, older, newest, settings))
-        built = recipe.enclose(built, predictor, features)
+        built.card["golden"] = predictor.golden()
+        scores = predictor.scores(newest.columns)
         expected = export.scores(estimator, problem.features(newest.columns))
-        difference = export.check_parity(expected, predictor.scores(newest.columns), settings.export.tolerance)
+        difference = export.check_parity(expected, scores, settings.export.tolerance)
+        measured = predictor.measured(newest.columns, scores)
+        built.card.update(recipe.measure(predictor, older, newest, measured, settings))
+        built = recipe.enclose(built, predictor, features)
         for line in verdict(built.card):
             say(line)
         say(f"kept as {kept['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())
-        run.model_uri = log(built, recipe.draw(estimator, predictor, newest, built.card), newest)
+        run.model_uri = log(built, recipe.draw(estimator, newest, measured, built.card), newest)
     bundle.write(built, output)
     run.folder, run.card = output, built.card
     return run
@@ -99,7 +102,7 @@ def card(run_id: str, tags: dict[str, str], older: Dataset, newest: Dataset, set
 def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
     """Log metrics, figures and the bundle to the active run; gives the model's URI."""
     import pandas as pd
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature, infer_signature
 
     with store.errors():
         ends = built.card.get("intervals", {}).items()
@@ -109,6 +112,7 @@ def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
         for name, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{name}")
         example = pd.DataFrame(dict(newest.take(slice(2)).columns))
+        answers = infer_signature(example, load.Model(Predictor(built)).predict(example)).outputs
         with tempfile.TemporaryDirectory() as scratch:
             bundle.write(built, Path(scratch) / "model")
             info = mlflow.pyfunc.log_model(
@@ -116,8 +120,8 @@ def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
                 loader_module=load.__name__,
                 data_path=str(Path(scratch) / "model"),
                 code_paths=[str(params.PACKAGE)],
-                pip_requirements=conventions.requirements(),
-                signature=infer_signature(example, load.Model(Predictor(built)).predict(example)),
+                pip_requirements=conventions.requirements(built.file),
+                signature=ModelSignature(conventions.record_schema(), answers),
                 input_example=example,
                 metadata={"run_id": built.card["run_id"]},
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import json
 import os
 import time
 import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import estimators, metrics, problem
 from ..base import params
-from ..base.errors import UserError
+from ..base.errors import UserError, near
 from ..base.params import ROOT
 from ..data.clean import Dataset, clean
 from ..data.split import split
@@ -32,6 +32,9 @@ from . import evaluate, recipe
 
 COMPLETE, PRUNED = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
 FOLDS = 3
+MOST_FAILED = 3
+"""After so many trials that the estimator refused, and none that ended, the ranges are wrong and not the luck."""
+
 HEARTBEAT_SECONDS = 20
 """A trial whose process has not been heard of for three times as long counts as failed, and the others go on."""
 
@@ -82,14 +85,22 @@ def study(dataset: Dataset, settings: params.Params) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     (ROOT / ".cache").mkdir(exist_ok=True)
-    about = json.dumps([dataset.fingerprint, settings.model.estimator, space(settings), problem.METRIC], sort_keys=True)
+    # What a trial's value depends on, so that no study goes on with trials of something else.
+    fixed = settings.model_dump(exclude={"data": {"source", "sample_rows"}, "export": True})
+    about = json.dumps([fixed, space(settings), problem.METRIC, folds()], sort_keys=True)
+    matrix = hashlib.sha256(about.encode() + problem.features(dataset.columns).tobytes() + dataset.target.tobytes())
     kept = _store()
-    name = f"{conventions.model_name()} {zlib.crc32(about.encode()):08x}"
+    name = f"{conventions.model_name()} {matrix.hexdigest()[:16]}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
     found = optuna.create_study(storage=kept, study_name=name, load_if_exists=True, pruner=pruner)
     # Two processes that drew by the same seed would try the same.
     found.sampler = optuna.samplers.TPESampler(seed=settings.data.seed + len(found.trials), constant_liar=True)
     return found
+
+
+def folds() -> int:
+    """In how many folds a trial is measured."""
+    return int(evaluate.Evaluate.load().folds or FOLDS)
 
 
 def _store() -> optuna.storages.RDBStorage:
@@ -117,15 +128,25 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
     so far is given up early. The validation rows are not looked at.
 
     Raises:
-        UserError: no trial has ended.
+        UserError: no trial has ended, or a range is for a parameter that the estimator does not know.
     """
     older, _ = split(dataset, settings.data.validation_share, settings.data.seed)
     found, ranges = study(dataset, settings), space(settings)
-    folds = evaluate.Evaluate.load().folds or FOLDS
+    unknown = set(ranges) - (known := estimators.known(settings.model.estimator))
+    for name in sorted(unknown):
+        raise UserError(
+            f"params.toml [tune.space]: {settings.model.estimator} has no parameter {name!r}{near(name, known)}"
+        )
     tags = {**conventions.code_tags(), "study": found.study_name, "estimator": settings.model.estimator}
+
+    failed: list[UserError] = []
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         said = "given up early" if trial.value is None else f"{problem.METRIC} {_metric(trial.value):.4f}"
+        if trial.state == optuna.trial.TrialState.FAIL:
+            said = f"failed: {failed[-1]}"
+            if len(failed) > MOST_FAILED and not _ended(study, COMPLETE, PRUNED):
+                study.stop()
         if _ended(study, COMPLETE):
             said += f" (best {_metric(study.best_value):.4f} by trial {study.best_trial.number + 1})"
         print(f"trial {trial.number + 1} of {trials}: {said}", flush=True)
@@ -133,11 +154,18 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
     with training_run.run(tags, "tune"):
 
         def attempt(trial: optuna.Trial) -> float:
+            try:
+                return measured(trial)
+            except UserError as error:
+                failed.append(error)
+                raise
+
+        def measured(trial: optuna.Trial) -> float:
             values = suggest(trial, ranges)
             with mlflow.start_run(nested=True, run_name=f"trial {trial.number + 1}"):
                 mlflow.log_params(values)
                 losses: list[float] = []
-                for fold, scores in enumerate(evaluate.each_fold(older, changed(settings, values), folds)):
+                for fold, scores in enumerate(evaluate.each_fold(older, changed(settings, values), folds())):
                     losses.append(metrics.loss(problem.METRIC, scores[problem.METRIC]))
                     trial.report(float(np.mean(losses)), fold)
                     if trial.should_prune():
@@ -151,6 +179,8 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
         if ended < trials:
             enough = optuna.study.MaxTrialsCallback(trials, states=(COMPLETE, PRUNED))
             found.optimize(attempt, timeout=timeout, callbacks=[enough, tell], catch=(UserError,))
+        if failed and not _ended(found, COMPLETE):
+            raise failed[-1]
         if not _ended(found, COMPLETE):
             raise UserError("no trial has ended: give it more TIMEOUT, or look at the ranges of [tune.space]")
         mlflow.log_params({f"best.{name}": value for name, value in found.best_params.items()})
