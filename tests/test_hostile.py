@@ -1,8 +1,13 @@
 """Ten thousand malformed bodies, and whatever schemathesis makes of the service's own description: never a 5xx."""
 
+import contextlib
 import http.client
 import json
 import random
+import socket
+import threading
+import time
+import urllib.request
 
 import pytest
 from conftest import ROOT, Project, service
@@ -97,3 +102,72 @@ def test_schemathesis_finds_the_description_true(port):
             case.call_and_validate(base_url=base)
 
         conforms()
+
+
+class SlowClient(threading.Thread):
+    """Sends a byte every half second, of a header or of a body, and begins anew when it is sent away."""
+
+    def __init__(self, port, in_body, until):
+        super().__init__(daemon=True)
+        self.port, self.in_body, self.until, self.told = port, in_body, until, []
+
+    def run(self):
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        while time.monotonic() < self.until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 2) as connection:
+                connection.sendall(head + (b"Content-Length: 500\r\n\r\n{" if self.in_body else b"X-Slow: "))
+                connection.settimeout(0.5)
+                began, answer = time.monotonic(), b""
+                while not answer and time.monotonic() < self.until:
+                    connection.sendall(b"1")
+                    with contextlib.suppress(TimeoutError):
+                        answer = connection.recv(100)
+                        self.told.append((answer.split(b"\r\n")[0], time.monotonic() - began))
+
+
+def test_a_hundred_slow_clients_keep_nobody_waiting(port):
+    """For a minute, fifty of each kind hold connections open; the service has one worker of four threads."""
+    until = time.monotonic() + 60
+    slow = [SlowClient(port, bool(number % 2), until) for number in range(100)]
+    for each in slow:
+        each.start()
+    waited = []
+    while time.monotonic() < until - 1:
+        for path, body in (("/predict", GOOD), ("/livez", None)):
+            began = time.monotonic()
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                assert answer.status == 200
+            waited.append(time.monotonic() - began)
+        time.sleep(0.02)
+    for each in slow:
+        each.join(5)
+    told = [answer for each in slow for answer in each.told]
+    assert len(waited) > 1_000
+    assert max(waited) < 1
+    assert {line for line, _ in told} == {b"HTTP/1.1 408 Request Timeout"}
+    assert len(told) >= 400
+    assert max(seconds for _, seconds in told) < 13
+
+
+def test_a_client_that_does_not_take_its_answers_holds_no_thread_for_long(port):
+    """Twelve connections ask for large answers, again and again, and read none of them."""
+    body = b"[" + b", ".join([GOOD] * 1_000) + b"]"
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    deaf = [socket.socket() for _ in range(12)]
+    for each in deaf:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        each.connect(("127.0.0.1", port))
+        each.settimeout(0.2)
+    for each in deaf:
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                each.sendall(head.encode() + body)
+    began = time.monotonic()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=40) as answer:
+        assert answer.status == 200
+    assert time.monotonic() - began < 35
+    for each in deaf:
+        each.close()

@@ -5,11 +5,12 @@ import json
 import math
 import re
 import shlex
+import shutil
 import urllib.error
 import urllib.request
 
 import pytest
-from conftest import NAMED, service, tracking_server, worker
+from conftest import NAMED, answers_at, free_port, service, tracking_server, worker
 
 
 def post_json(port, content):
@@ -242,3 +243,27 @@ def test_the_way_of_a_prediction_imports_no_training_library(bake, door, module)
     project = bake(**NAMED, deployment=door).borrow_environment()
     code = f"import sys, night_bus.serving.{module}; print([m for m in ('mlflow', 'pandas', 'sklearn', 'xgboost') if m in sys.modules])"
     assert project.run(".venv/bin/python", "-c", code).stdout.strip() == "[]"
+
+
+def test_each_request_is_a_line_of_json_where_that_is_asked_for(bake, trained):
+    project = bake(**NAMED, maturity_level="1").borrow_environment()
+    shutil.copytree(trained, project.path / "model")
+    port = free_port()
+    up = f"http://127.0.0.1:{port}/readyz"
+    record = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6}
+    with project.running("serve", f"PORT={port}", until=lambda _: answers_at(up), ACCESS_LOG="1") as process:
+        answer = post(port, record)
+        many = post(port, [record, record])
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/%22%5C%0A")
+        lines = []
+        while len(lines) < 3:
+            line = process.stdout.readline()
+            lines += [json.loads(line)] if line.startswith("{") and "readyz" not in line else []
+    one, several, strange = lines
+    assert (one["method"], one["path"], one["status"]) == ("POST", "/predict", 200)
+    assert (one["model_version"], one["prediction_id"]) == (answer["model_version"], answer["prediction_id"])
+    assert 0 < one["milliseconds"] < 5_000
+    assert [each["prediction_id"] for each in many] == [f"{several['prediction_id']}-{number}" for number in (0, 1)]
+    assert (strange["path"], strange["status"]) == ('/"\\\n', 404)
+    assert "trip_distance" not in json.dumps(lines)

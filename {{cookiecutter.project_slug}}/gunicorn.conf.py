@@ -1,8 +1,20 @@
 """How gunicorn runs the service; each line says why."""
 
+import contextlib
+import datetime
+import functools
+import json
 import math
 import os
 import pathlib
+import re
+import selectors
+import socket
+import struct
+import time
+
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 
 def cores():
@@ -15,10 +27,121 @@ def cores():
         return here
 
 
+class WholeRequests(ThreadWorker):
+    """Threads get whole requests only: one that arrives slowly waits in the event loop, holds no thread, and not for ever."""
+
+    SECONDS = 10
+    """Within so long from its first byte a request must be here, and its answer be taken."""
+
+    HEAD_BYTES = 1 << 16
+    HELD_BYTES = 1 << 26
+    """What all requests that are still arriving may hold together in one process."""
+
+    LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+    CHUNKED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
+    CONTINUE = re.compile(rb"^expect:[ \t]*100-continue[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
+
+    def accept(self, listener):
+        """Take a connection; what it sends is read as it comes."""
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            client, address = listener.accept()
+            self.nr_conns += 1
+            # The kernel's own limit, in seconds and microseconds, for a client that does not take its answer.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", self.SECONDS, 0))
+            self.enqueue_req(TConn(self.cfg, client, address, listener.getsockname()))
+
+    def enqueue_req(self, conn):
+        """Read what there is of a request; a thread gets it once it is whole."""
+        arrived = conn.__dict__.setdefault("arrived", bytearray())
+        ended = False
+        try:
+            while part := conn.sock.recv(1 << 16):
+                arrived += part
+                if self._whole(conn, arrived):
+                    break
+            else:
+                ended = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            ended = True
+        if ended and not arrived:
+            self._refuse(conn)
+        elif ended or self._whole(conn, arrived):
+            conn.__dict__ |= {"arrived": bytearray(), "wanted": None, "deadline": None}
+            conn.init()
+            conn.parser.unreader.unread(conn.parser.unreader.take_buffered() + bytes(arrived))
+            conn.data_ready = True
+            super().enqueue_req(conn)
+        elif len(arrived) > self.HEAD_BYTES and sum(len(c.arrived) for c in self.pending_conns) > self.HELD_BYTES:
+            self._refuse(conn, b"503 Service Unavailable")
+        else:
+            conn.timeout = conn.__dict__.get("deadline") or time.monotonic() + self.SECONDS
+            conn.deadline = conn.timeout if arrived else None
+            self.pending_conns.append(conn)
+            again = functools.partial(self.on_pending_socket_readable, conn)
+            self.poller.register(conn.sock, selectors.EVENT_READ, again)
+
+    def _whole(self, conn, arrived):
+        """Whether all of a request is here, or more of its head than any request has."""
+        wanted = conn.__dict__.get("wanted")
+        if wanted is None:
+            end = arrived.find(b"\r\n\r\n") + 4
+            if end < 4:
+                return len(arrived) > self.HEAD_BYTES
+            head = bytes(arrived[:end])
+            asked = self.CONTINUE.search(head)
+            if asked:
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                del arrived[asked.start() : asked.end()]
+                end -= asked.end() - asked.start()
+            length = self.LENGTH.search(head)
+            body = int(length[1]) if length else 0
+            # A body that is too large is refused for its length alone.
+            wanted = -1 if self.CHUNKED.search(head) else end + (body if body < self.HELD_BYTES // 4 else 0)
+            conn.wanted = wanted
+        return arrived.endswith(b"0\r\n\r\n") if wanted < 0 else len(arrived) >= wanted
+
+    def _refuse(self, conn, why=b""):
+        """Close a connection, and say why where it has begun to ask."""
+        with contextlib.suppress(OSError):
+            if why:
+                conn.sock.send(b"HTTP/1.1 " + why + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_pending(self):
+        """Refuse what has not arrived in time."""
+        for conn in [conn for conn in self.pending_conns if conn.timeout < time.monotonic()]:
+            self.pending_conns.remove(conn)
+            self.poller.unregister(conn.sock)
+            self._refuse(conn, b"408 Request Timeout" if conn.arrived else b"")
+
+
+class JsonLines(Logger):
+    """One JSON line a request: when, what was asked, how it ended; nothing of the record."""
+
+    def access(self, resp, req, environ, request_time):
+        """Write the line."""
+        if not self.cfg.accesslog:
+            return
+        told = dict(resp.headers)
+        line = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            "method": environ["REQUEST_METHOD"],
+            "path": environ["PATH_INFO"],
+            "status": int(str(resp.status).split()[0]),
+            "milliseconds": round(request_time.total_seconds() * 1000, 3),
+            "model_version": told.get("X-Model-Version"),
+            "prediction_id": told.get("X-Prediction-Id"),
+        }
+        self.access_log.info(json.dumps(line))
+
+
 # One process a core: a prediction is pure computation, so more would only wait for each other.
 workers = int(os.environ.get("WEB_CONCURRENCY", cores()))
-# Connections are kept by threads, so that a slow client holds a thread and not a core.
-worker_class = "gthread"
+# Connections are kept by the event loop; threads have whole requests, so that a slow client holds nothing but its bytes.
+worker_class = WholeRequests
 threads = 4
 # A stuck worker is replaced; no prediction takes this long.
 timeout = 30
@@ -35,5 +158,6 @@ limit_request_fields = 50
 errorlog = "-"
 loglevel = "warning"
 accesslog = "-" if os.environ.get("ACCESS_LOG") else None
+logger_class = JsonLines
 # No control socket: nothing outside the process should steer it.
 control_socket_disable = True

@@ -124,7 +124,8 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[problem
         return _problem(413, "too many records", f"at most {most} at once with {' and '.join(wanted)}")
     columns = schema.columns(records)
     answers = {name: each.tolist() for name, each in predictor.predict(columns).items()}
-    answers["prediction_id"] = [secrets.token_hex(16) for _ in records]
+    name, version = secrets.token_hex(16), answers["model_version"][0] if records else ""
+    answers["prediction_id"] = [f"{name}-{number}" for number in range(len(records))] if many else [name]
     rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
     for name in wanted:
         try:
@@ -132,7 +133,10 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[problem
                 row[predictor.additions[name].field] = value
         except ModelError as error:
             return _problem(422, f"{name} is not possible", str(error))
-    return _json(rows if many else rows[0])
+    answer = _json(rows if many else rows[0])
+    # What the access log tells of a request; the ids of a list begin with it.
+    answer.headers["X-Model-Version"], answer.headers["X-Prediction-Id"] = version, name
+    return answer
 
 
 def _body(most: int) -> bytes:
