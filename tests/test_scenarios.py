@@ -20,8 +20,8 @@ set -eu
 shift 3
 case "$*" in
     exec*pg_dump*) exec "{bin}/pg_dump" --format custom --dbname "{url}" ;;
+    exec*pg_restore*--list*) exec "{bin}/pg_restore" --list ;;
     exec*pg_restore*) exec "{bin}/pg_restore" --dbname "{url}" --clean --if-exists --single-transaction ;;
-    exec*tar*) exec tar -c -f - -C "{data}" . ;;
     run*) shift 8; exec sh -c "$(echo "$1" | sed 's#/data#"{data}"#g')" ;;
     stop*|up*) ;;
     *) echo "unexpected: $*" >&2; exit 1 ;;
@@ -96,8 +96,17 @@ def test_several_data_scientists_and_a_backup_that_is_put_back(bake, postgres, t
         assert len(project.make("registry").stdout.splitlines()) == 4
     shutil.rmtree(data)
     data.mkdir()
+    whole = (project.path / "backups" / backup.name / "artifacts.tar").read_bytes()
+    (data / "kept").write_text("what is there now")
+    (project.path / "backups" / backup.name / "artifacts.tar").write_bytes(whole[: len(whole) // 2])
+    done = project.make("tracking-restore", f"FROM=backups/{backup.name}")
+    assert done.returncode != 0
+    assert "cannot be read to its end; nothing was changed" in done.stderr
+    assert (data / "kept").exists()
+    (project.path / "backups" / backup.name / "artifacts.tar").write_bytes(whole)
     done = project.make("tracking-restore", f"FROM=backups/{backup.name}")
     assert done.returncode == 0, done.stderr
+    assert not (data / "kept").exists()
     with tracking_server(project, **stores):
         assert project.make("log").stdout == told
         assert len(project.make("registry").stdout.splitlines()) == 3

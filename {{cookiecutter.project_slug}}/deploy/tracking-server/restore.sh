@@ -3,12 +3,15 @@
 set -eu
 cd "$(dirname "$0")/../.."
 from=${1:?which backup? sh deploy/tracking-server/restore.sh backups/<time>}
-test -f "$from/mlflow.dump" && test -f "$from/artifacts.tar" || { echo "error: $from is no whole backup" >&2; exit 1; }
+refuse() { echo "error: $from is no whole backup: $1; nothing was changed" >&2; exit 1; }
+test -f "$from/mlflow.dump" && test -f "$from/artifacts.tar" || refuse "a file is missing"
+tar -t -f "$from/artifacts.tar" > /dev/null 2>&1 || refuse "artifacts.tar cannot be read to its end"
 compose="docker compose -f deploy/tracking-server/compose.yaml"
-$compose stop mlflow proxy
 $compose up -d --wait postgres
+$compose exec -T postgres pg_restore --list < "$from/mlflow.dump" > /dev/null || refuse "mlflow.dump cannot be read"
+$compose stop proxy mlflow store
+# The old artifacts go once the new ones are all there; the database comes last, in one step.
+$compose run --rm -T --no-deps --entrypoint sh store -c 'rm -rf /data/.new && mkdir /data/.new && tar -x -f - -C /data/.new && find /data -mindepth 1 -maxdepth 1 ! -name .new -exec rm -rf {} + && find /data/.new -mindepth 1 -maxdepth 1 -exec mv {} /data/ ";" && rmdir /data/.new' < "$from/artifacts.tar"
 $compose exec -T postgres pg_restore --username mlflow --dbname mlflow --clean --if-exists --single-transaction < "$from/mlflow.dump"
-$compose stop store
-$compose run --rm -T --no-deps --entrypoint sh store -c 'find /data -mindepth 1 -delete && tar -x -f - -C /data' < "$from/artifacts.tar"
 $compose up -d --wait
 echo "restored $from"

@@ -215,6 +215,14 @@ def test_the_check_says_in_five_lines_what_works(as_user, capsys):
     assert [line.split()[:2] for line in lines] == [[name, "ok"] for name in connection_check.STEPS]
 
 
+def test_the_check_of_one_member_does_not_spoil_the_next_one_s(address, as_user, capsys):
+    with administrator(address):
+        PASSWORDS["nina"] = users.add("nina", "blue", "member")
+    for name in ("mo", "nina", "mo", "max"):
+        as_user(name)
+        assert connection_check.main() == 0, capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("user", "team", "failed", "said"),
     [
@@ -333,6 +341,27 @@ def test_a_certificate_that_does_not_hold_is_told_with_the_remedy(tmp_path, monk
     listener.server_close()
 
 
+def test_the_check_trusts_the_authority_that_is_set(tmp_path, monkeypatch):
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+    cert, key = certificate(tmp_path, -1, 9)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    listener = http.server.HTTPServer(("127.0.0.1", 0), Healthy)
+    listener.socket = context.wrap_socket(listener.socket, server_side=True)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{listener.server_address[1]}")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        connection_check.reach()
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(cert))
+    assert "answers in" in connection_check.reach()
+    listener.shutdown()
+    listener.server_close()
+
+
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UserError, match="start one with `make tracking-server`"):
@@ -398,6 +427,22 @@ def test_a_role_takes_the_place_of_the_one_before_and_is_listed(address, capsys)
     type_in(address, users, "--name", "ines", "--remove")
     type_in(address, users, "--list")
     assert not any(line.startswith("ines ") for line in capsys.readouterr().out.splitlines()[1:])
+
+
+def test_who_is_demoted_keeps_nothing_of_what_makers_get(address, as_user):
+    with administrator(address):
+        PASSWORDS["kim"] = users.add("kim", "blue", "member")
+    client = as_user("kim")
+    run_id = register(client, "kim-s-own")
+    made = client.create_experiment("kim's own")
+    with administrator(address):
+        users.add("kim", "blue", "viewer")
+    client = as_user("kim")
+    assert client.get_run(run_id).info.run_id == run_id
+    assert refused(lambda: client.create_run(made))
+    assert refused(lambda: client.delete_experiment(made))
+    assert refused(lambda: client.log_param(run_id, "x", 1))
+    assert refused(lambda: client.set_model_version_tag("kim-s-own", "1", "x", "y"))
 
 
 def wait(true, seconds=30):

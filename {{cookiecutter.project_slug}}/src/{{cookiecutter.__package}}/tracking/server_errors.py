@@ -35,14 +35,7 @@ def reach(address: str, user: str) -> str:
         UserError: it does not answer, refuses the log-in, or is older than this project's MLflow.
     """
     try:
-        response = http_request(  # type: ignore[no-untyped-call]
-            get_default_host_creds(address),  # type: ignore[no-untyped-call]
-            "/version",
-            "GET",
-            max_retries=0,
-            timeout=PATIENCE_SECONDS,
-            raise_on_status=False,
-        )
+        response = ask(address, "/version")
     except (MlflowException, requests.RequestException) as error:
         raise UserError(unreachable(address, error)) from None
     refused = refusal(response.status_code, response.text)
@@ -64,6 +57,14 @@ def reach(address: str, user: str) -> str:
             file=sys.stderr,
         )
     return version
+
+
+def ask(address: str, path: str) -> requests.Response:
+    """What a server answers to a request for `path`, with the log-in and the authority that MLflow's own variables name."""
+    credentials = get_default_host_creds(address)  # type: ignore[no-untyped-call]
+    patience = {"max_retries": 0, "timeout": PATIENCE_SECONDS, "raise_on_status": False}
+    answer: requests.Response = http_request(credentials, path, "GET", **patience)  # type: ignore[no-untyped-call]
+    return answer
 
 
 def clock(date: str) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import dotenv
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.utils.workspace_context import WorkspaceContext
 
 from ..base.errors import UserError
 from ..base.params import ROOT
@@ -81,9 +82,19 @@ def add(name: str, team: str, role: str, bucket: str = "") -> str:
         held = {each.id for each in auth.list_user_roles(name) if each.workspace == team}
         for other in set(known.values()) & held - {known[role]}:
             auth.unassign_role(name, other)
+            _take_back(auth, name, team)
         if known[role] not in held:
             auth.assign_role(name, known[role])
     return password
+
+
+def _take_back(auth: AuthServiceClient, name: str, team: str) -> None:
+    """Take back what MLflow gave a person as the maker of an experiment or a model: from now on the new role counts."""
+    held = auth._request("/api/3.0/mlflow/users/permissions/list", "GET", params={"username": name})["permissions"]
+    with WorkspaceContext(team):
+        for each in held:
+            if each["workspace"] == team and each["resource_pattern"] != "*":
+                auth.revoke_user_permission(name, each["resource_type"], each["resource_pattern"])
 
 
 def remove(name: str) -> None:
