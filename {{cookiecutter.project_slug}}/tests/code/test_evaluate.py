@@ -4,6 +4,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import estimators, metrics, problem
 from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.base.reports import rounded
 from {{ cookiecutter.__package }}.data.split import split
 from {{ cookiecutter.__package }}.model import bundle
@@ -19,6 +20,13 @@ def test_an_interval_is_narrower_the_more_rows_there_are(predictor, dataset):
         low, high = evaluate.interval(dataset.target[rows], scores[rows], seed=1)[problem.METRIC]
         widths.append(high - low)
     assert 0 < widths[1] < widths[0]
+
+
+@pytest.mark.parametrize("folds", [1, -1, 21])
+def test_a_number_of_folds_that_makes_no_sense_is_refused_in_one_line(tmp_path, folds):
+    (tmp_path / "params.toml").write_text(f"[evaluate]\nfolds = {folds}\n")
+    with pytest.raises(UserError, match=rf"params.toml: evaluate.folds = {folds}: "):
+        evaluate.Evaluate.load(tmp_path / "params.toml")
 
 
 def test_folds_are_as_many_as_asked_and_validated_with_what_comes_later(dataset, settings, monkeypatch):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from {{ cookiecutter.__package }}.model import bundle, fetch
 from {{ cookiecutter.__package }}.model.bundle import Bundle, ModelError
 from {{ cookiecutter.__package }}.registry import versions
 from {{ cookiecutter.__package }}.tracking import conventions, store
-from {{ cookiecutter.__package }}.training import train
 
 
 @pytest.fixture
@@ -22,13 +22,17 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def champion(cache, dataset, settings, tmp_path, monkeypatch):
+def champion(cache, trained, tmp_path, monkeypatch):
     """The address of the champion of a registry of its own, and where MLflow keeps that model's files."""
     monkeypatch.setattr(conventions, "model_name", lambda: f"model-{tmp_path.name}")
-    made = train.train(dataset, settings, tmp_path / "model", lambda line: None)
-    versions.register(made.model_uri, made.run_id, "a card")
-    logged = store.connect().get_logged_model(made.model_uri.removeprefix("models:/"))
-    return f"models:/{conventions.model_name()}@champion", Path(logged.artifact_location.removeprefix("file://"))
+    versions.register(trained.model_uri, trained.run_id, "a card")
+    logged = store.connect().get_logged_model(trained.model_uri.removeprefix("models:/"))
+    files = Path(logged.artifact_location.removeprefix("file://"))
+    shutil.copytree(files, tmp_path / "files")
+    yield f"models:/{conventions.model_name()}@champion", files
+    # Some tests tamper with them, and other tests share the model.
+    shutil.rmtree(files)
+    shutil.copytree(tmp_path / "files", files)
 
 
 @pytest.fixture

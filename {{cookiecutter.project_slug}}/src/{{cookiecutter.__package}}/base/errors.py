@@ -23,7 +23,9 @@ class UserError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the rest of it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    # SQLAlchemy begins with how it came to write, where it did so by itself.
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+    return (lines or [type(error).__name__])[0][:200]
 
 
 def near(name: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -37,7 +37,7 @@ HEAD_BYTES = 1 << 20
 SEPARATORS = ",;\t|"
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 TRUTH = {"TRUE": True, "1": True, "FALSE": False, "0": False}
-NOTHING = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
+NOTHING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What a CSV file has where a number, a time or a truth value is missing; a text is missing where it is blank."""
 
 
@@ -165,7 +165,7 @@ def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, decimal: s
 def present(text: pa.Array) -> pa.Array:
     """What a column of text says of numbers, times or truth values, without blanks and without what stands for nothing."""
     trimmed = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.is_in(trimmed, NOTHING), pa.scalar(None, pa.string()), trimmed)
+    return pc.if_else(pc.is_in(trimmed, pa.array(NOTHING)), pa.scalar(None, pa.string()), trimmed)
 
 
 def parsed(text: pa.Array, kind: type, decimal: str = ".") -> pa.Array:

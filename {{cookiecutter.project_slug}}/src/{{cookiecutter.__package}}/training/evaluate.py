@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from .. import estimators, metrics, problem
 from ..base import params
@@ -25,18 +25,18 @@ LEAST_ROWS = 30
 RESAMPLES = 200
 
 
+def several(folds: int) -> int:
+    """The number, unless it is 1."""
+    if folds == 1:
+        raise ValueError("one fold leaves nothing to train on: write 0 for none, or 2 and more")
+    return folds
+
+
 class Evaluate(params.Section):
     """In how many folds each training is cross-validated too, or none."""
 
     table = "evaluate"
-    folds: int = Field(default=0, ge=0, le=20)
-
-    @field_validator("folds")
-    @classmethod
-    def _several(cls, folds: int) -> int:
-        if folds == 1:
-            raise ValueError("one fold leaves nothing to train on: write 0 for none, or 2 and more")
-        return folds
+    folds: Annotated[int, AfterValidator(several)] = Field(default=0, ge=0, le=20)
 
 
 def details(newest: Dataset, scores: NDArray[Any], seed: int) -> dict[str, Any]:
