@@ -99,7 +99,7 @@ def test_a_run_says_what_it_is_and_a_moved_folder_keeps_its_runs(bake, tmp_path)
     with service(project) as port:
         version = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/version"))
     assert version["model_version"] == "1"
-    assert project.make("pipeline").returncode == 0
+    assert project.make("train").returncode == 0
     assert not was.exists(), "the second training wrote to where the folder was"
 
 

@@ -10,7 +10,6 @@ from conftest import NAMED, service, worker
 from test_projects import post
 
 FILES = pathlib.Path(__file__).parent / "problems"
-QUICK = tuple(f"tests/code/test_{name}.py" for name in ("web", "evaluate", "metrics", "own_problem", "gate"))
 OWN = ("tests/code/test_problem.py", "tests/data/test_sample.py", "tests/model/test_behaviour.py")
 """What is about the problem that came with the project goes with it."""
 
@@ -26,18 +25,9 @@ def replaced(bake, problem, **answers):
     return project
 
 
-@pytest.mark.parametrize(
-    ("problem", "door"),
-    [
-        ("wine", "web"),
-        *(
-            pytest.param(problem, door, marks=pytest.mark.slow)
-            for problem in ("diabetes", "wine", "mixed")
-            for door in ("web", "batch", "streaming")
-            if (problem, door) != ("wine", "web")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["web", "batch", "streaming"])
+@pytest.mark.parametrize("problem", ["wine", "diabetes", "mixed"])
 def test_another_problem_trains_registers_and_answers_and_the_frame_s_tests_pass(bake, problem, door):
     project = replaced(bake, problem, deployment=door)
     done = project.make("pipeline")
@@ -68,7 +58,6 @@ def test_another_problem_trains_registers_and_answers_and_the_frame_s_tests_pass
             done = project.make("watch", "COUNT=100", KAFKA_BOOTSTRAP_SERVERS=address)
         kinds = [line.split()[0] for line in done.stdout.splitlines()]
         assert (kinds.count("predictions"), kinds.count("dead-letters")) == (90, 10)
-    # The one combination that is not among the slow runs is quick about the frame's tests too.
-    tests = QUICK if (problem, door) == ("wine", "web") else ("--deselect", "tests/code/test_notebook.py")
-    done = project.run(".venv/bin/python", "-m", "pytest", "-q", "-x", *tests, timeout=900)
+    tests = ["-m", "pytest", "-q", "-x", "--deselect", "tests/code/test_notebook.py"]
+    done = project.run(".venv/bin/python", *tests, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -65,6 +65,38 @@ def test_both_engines_give_the_same_rows_for_a_csv_file(project):
     assert arrow_refused == spark_refused
 
 
+def test_a_folder_in_s3_is_scored_into_s3_and_a_second_job_leaves_nothing_of_the_first(project, s3):
+    sample = (project.path / "data" / "sample.parquet").read_bytes()
+    for day in ("01", "02"):
+        s3.put_object(Bucket="rides", Key=f"in/day=2024-01-{day}/part.parquet", Body=sample)
+
+    def scored(**words):
+        given = [f"{name}={value}" for name, value in words.items()]
+        done = project.make("score", "ENGINE=spark", "INPUT=s3://rides/in", "OUTPUT=s3://rides/out", *given)
+        assert done.returncode == 0, done.stderr
+        assert "model_version" in project.make("about", "FILE=s3://rides/out").stdout
+        keys = [each["Key"] for each in s3.list_objects_v2(Bucket="rides", Prefix="out/")["Contents"] if each["Size"]]
+        assert not [each for each in s3.list_objects_v2(Bucket="rides")["Contents"] if "partial" in each["Key"]]
+        return [key for key in keys if key.endswith(".parquet")]
+
+    assert len(scored()) == 2
+    assert len(scored(SINCE="2024-01-02")) == 1
+
+
+def test_what_fails_leaves_the_old_output_as_it_was(project):
+    for name in ("in/a.parquet", "in/b.parquet"):
+        (project.path / "in").mkdir(exist_ok=True)
+        shutil.copy(project.path / "data" / "sample.parquet", project.path / name)
+    assert project.make("score", "ENGINE=spark", "INPUT=in", "OUTPUT=out").returncode == 0
+    before = {path.name: path.read_bytes() for path in (project.path / "out").iterdir()}
+    (project.path / "in" / "b.parquet").write_bytes((project.path / "in" / "b.parquet").read_bytes()[:-100])
+    done = project.make("score", "ENGINE=spark", "INPUT=in", "OUTPUT=out")
+    assert done.returncode != 0
+    assert "b.parquet is not a readable parquet" in done.stderr
+    assert {path.name: path.read_bytes() for path in (project.path / "out").iterdir()} == before
+    assert not [path.name for path in project.path.iterdir() if path.name.startswith("out.")]
+
+
 def test_mlflow_s_own_spark_udf_of_the_registered_model_gives_the_same_answers(project):
     code = """
 import mlflow, pandas as pd, numpy as np

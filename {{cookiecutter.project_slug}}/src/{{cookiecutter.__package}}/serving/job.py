@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pydantic import Field
@@ -18,7 +18,6 @@ from ..base import params
 from ..base.errors import UserError
 from ..model.predictor import Predicts
 from . import storage, tables
-from .job_run import JobRun
 from .progress import Progress
 from .scorer import SchemaError, Scored, Scorer
 from .storage import Place
@@ -51,6 +50,15 @@ class Unit:
     def state(self) -> str:
         """Another state means that the inputs have changed."""
         return " ".join(source.state() for source, _ in self.sources)
+
+
+class Log(Protocol):
+    """What a job tells of itself; its run in MLflow is one."""
+
+    run_id: str
+
+    def file(self, digest: str, target: str) -> None:
+        """Note that an input of this fingerprint was scored into `target`."""
 
 
 @dataclass
@@ -114,19 +122,20 @@ class Job:
         self,
         predictor: Predicts,
         settings: Batch,
-        log: JobRun,
+        log: Log,
         expected_rows: int = 0,
         additions: Sequence[str] = (),
+        scored_at: datetime | None = None,
     ) -> None:
         self._predictor, self._settings, self._log, self._additions = predictor, settings, log, additions
-        self._scored_at = datetime.now(UTC)
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._scored_at = scored_at or datetime.now(UTC)
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.progress = Progress(expected_rows)
         self.counts = Counts()
 
     def run(self, units: Iterable[Unit], *, force: bool = False) -> Counts:
         """Score every unit that is not up to date; one that fails is named and does not stop the others."""
-        with ThreadPoolExecutor(self._cores) as pool, self.progress:
+        with ThreadPoolExecutor(self.cores) as pool, self.progress:
             for unit in units:
                 if not force and self._up_to_date(unit):
                     self.counts.up_to_date += 1
@@ -158,7 +167,7 @@ class Job:
             UserError: an input cannot be read or scored, or changed meanwhile; the old output is as it was.
         """
         identity = self._identity(unit)
-        digests = [pool.submit(source.digest) for source, _ in unit.sources]
+        digests = [pool.submit(source.digest) for source, _ in unit.sources if not source.groups]
         count, rejected, hopeless = 0, 0, ""
         with contextlib.ExitStack() as undo:
             written: Writer | None = None
@@ -216,7 +225,7 @@ class Job:
                 yield scorer, Scored(scorer.nothing(), scorer.unreadable([]))
                 for batch, numbers in reading.batches:
                     waiting.append(pool.submit(scorer, batch, numbers))
-                    while len(waiting) > self._cores + 1:
+                    while len(waiting) > self.cores + 1:
                         yield scorer, waiting.popleft().result()
                     if reading.bad_lines:
                         yield scorer, Scored(scorer.nothing(), scorer.unreadable(reading.bad_lines))

@@ -1,47 +1,66 @@
-"""Scoring on Spark, when one machine is too small: Spark reads and writes, the same `Scorer` runs on its executors."""
+"""Scoring on Spark, when one machine is too small: its executors read, score and write parts as one machine does files."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs
+import pyarrow.parquet
 
 from ..base.errors import UserError
 from ..base.params import PACKAGE
 from ..model import bundle
-from . import job, served_model, storage
-from .job import Job, Unit
-from .scorer import SchemaError, Scorer
-from .tables import BadLine
+from ..model.bundle import Bundle
+from . import job, served_model, storage, tables
+from .job import Batch, Counts, Job, Unit
+from .storage import Place
 
 try:
     from pyspark.errors import PySparkException
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql import functions as F  # noqa: N812 - its usual name
-    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-    from pyspark.sql.types import StringType, StructField, StructType
+    from pyspark.sql import SparkSession
 except ImportError:
     raise UserError("Spark is not installed here: run `make spark`") from None
 
-NUMBER, LINE = "_row_number", "_line"
-Batches = Iterable[pa.RecordBatch]
+PART_ROWS = 1_000_000
+"""About so many rows of a Parquet file are one executor's task; a CSV file is one."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an executor says of its part: the rows, those that were refused, the columns written, or what went wrong."""
+
+    rows: int = 0
+    rejected: int = 0
+    columns: str = ""
+    error: str = ""
+
+
+class NoLog:
+    """A part is in no run of its own: the job is."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+
+    def file(self, digest: str, target: str) -> None:
+        """Nothing is noted of a part."""
 
 
 class SparkJob(Job):
     """Scores a unit on Spark: the same rows get the same answers, and the same rows are refused for the same reasons.
 
-    The output is a folder of Parquet storage. `SPARK_MASTER` names the cluster; its executors need what the batch image
-    has, and reach inputs and output under the same names as this process.
+    The output is a folder of Parquet files. `SPARK_MASTER` names the cluster; its executors need what the batch image has,
+    and reach inputs and output under the same names as this process, in a store such as S3 too.
     """
 
     def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
@@ -49,64 +68,129 @@ class SparkJob(Job):
         if unit.target.form:
             raise UserError(f"OUTPUT={unit.target} is a file: Spark writes a folder of Parquet files, name one")
         partial = unit.target.with_ending(".partial")
+        _remove(partial)
         try:
             self._on_spark(unit, partial)
         except PySparkException as error:
             raise UserError(f"Spark: {_reason(error)}") from None
         finally:
-            if partial.info().type == pa.fs.FileType.Directory:
-                partial.system.delete_dir(partial.path)
+            _remove(partial)
 
-    def _on_spark(self, unit: Unit, partial: storage.Place) -> None:
+    def _on_spark(self, unit: Unit, partial: Place) -> None:
         identity = self._identity(unit)
+        work = _work(
+            bundle.read(served_model.locate()), self._settings, self._log.run_id, self._additions, self._scored_at
+        )
+        parts = [
+            Unit([(source, below)], partial / f"scored/part-{number:05}.parquet")
+            for number, (source, below) in enumerate(_parts(unit))
+        ]
         with tempfile.TemporaryDirectory() as scratch:
-            session = _session(Path(scratch), self._settings.batch_rows)
+            session = _session(Path(scratch))
             try:
-                given, text = _read(session, unit)
-                model, at, additions = bundle.read(served_model.locate()), self._scored_at, self._additions
-                columns = to_arrow_schema(given.drop(NUMBER, LINE).schema)
-                scorer = Scorer(self._predictor, columns, at, text, additions)
-
-                def scored(batches: Batches) -> Iterator[pa.RecordBatch]:
-                    yield from (each(rows, numbers).accepted for each, rows, numbers, _ in _each(batches))
-
-                def refused(batches: Batches) -> Iterator[pa.RecordBatch]:
-                    for each, rows, numbers, lines in _each(batches):
-                        yield each.sift(rows, numbers)[2]
-                        yield lines
-
-                def _each(batches: Batches) -> Iterator[tuple[Scorer, pa.RecordBatch, pa.Array, pa.RecordBatch]]:
-                    each = Scorer(served_model.build(model), columns, at, text, additions)
-                    for rows in batches:
-                        yield each, *_parts(rows, each)
-
-                _write(given, scored, scorer.accepted, partial / "scored")
-                _write(given, refused, scorer.rejected, partial / "rejected")
-                counts = [session.read.parquet(str(partial / name)).count() for name in ("scored", "rejected")]
-                self._finish(unit, identity, partial, *counts)
+                done = session.sparkContext.parallelize(parts, len(parts)).map(work).collect()
             finally:
                 session.stop()
+        for each in done:
+            if each.error:
+                raise UserError(each.error)
+        if len({each.columns for each in done}) > 1:
+            raise UserError(f"{unit.target}: the files of INPUT have different columns: score them one by one")
+        self._finish(unit, identity, partial, sum(each.rows for each in done), sum(each.rejected for each in done))
 
-    def _finish(self, unit: Unit, identity: dict[str, str], partial: storage.Place, scored: int, rejected: int) -> None:
-        rows = scored + rejected
+    def _finish(self, unit: Unit, identity: dict[str, str], partial: Place, rows: int, rejected: int) -> None:
         self.counts.rows += rows
         self.counts.rejected += rejected
         self.progress.add(rows)
         known = job.describe(self._predictor.card, self._log.run_id, unit, [], rows, rejected) | identity
         if unit.state() != identity["input_state"]:
             raise UserError(f"{unit.sources[0][0]} changed while it was read: run the job again")
-        _replace(partial / "rejected", unit.rejected if rejected else None)
-        if rejected > rows * self._settings.max_rejected_share:
-            self.counts.refused.append(f"{unit.target}: {rejected:,} of {rows:,} rows were refused")
-            return
         with storage.errors(unit.target):
-            with partial.system.open_output_stream((partial / "scored" / storage.JOB_FILE).path) as stream:
+            written = unit.target.system.get_file_info(pa.fs.FileSelector((partial / "scored").path))
+            refused = [info.path for info in written if info.path.endswith(".rejected.parquet")]
+            accepted = [info.path for info in written if info.path not in refused]
+            _publish(refused, unit.rejected)
+            if rejected > rows * self._settings.max_rejected_share:
+                self.counts.refused.append(f"{unit.target}: {rejected:,} of {rows:,} rows were refused")
+                return
+            _publish(accepted, unit.target)
+            with unit.target.system.open_output_stream((unit.target / storage.JOB_FILE).path) as stream:
                 stream.write(json.dumps(known).encode())
-            _replace(partial / "scored", unit.target)
         self.counts.files += 1
 
 
-def _session(scratch: Path, rows: int) -> SparkSession:
+def _parts(unit: Unit) -> Iterator[tuple[Place, str]]:
+    """What executors share: some row groups of a Parquet file, or a CSV file."""
+    for source, below in unit.sources:
+        with storage.errors(source):
+            if source.form == "csv":
+                yield source, below
+                continue
+            with source.system.open_input_file(source.path) as file:
+                metadata = pa.parquet.ParquetFile(file).metadata
+            for groups in tables.together(metadata, PART_ROWS):
+                yield replace(source, groups=tuple(groups)), below
+
+
+def _work(
+    model: Bundle, settings: Batch, run_id: str, additions: Sequence[str], scored_at: datetime
+) -> Callable[[Unit], Scored]:
+    """What an executor does with a part: a job of its own, on one core; how many rows may be refused is asked of all parts."""
+    lenient = settings.model_copy(update={"max_rejected_share": 1.0})
+
+    def work(part: Unit) -> Scored:
+        single = Job(served_model.build(model), lenient, NoLog(run_id), 0, additions, scored_at)
+        single.cores = 1
+        counts: Counts = single.run([part], force=True)
+        if counts.failed:
+            return Scored(error=counts.failed[0])
+        there = part.target.info().is_file
+        columns = str(pa.parquet.read_schema(part.target.path, filesystem=part.target.system)) if there else ""
+        return Scored(counts.rows, counts.rejected, columns)
+
+    return work
+
+
+def _publish(files: list[str], target: Place) -> None:
+    """Let these files be all that is in the folder `target`; where there are none, there is no folder."""
+    system, old = target.system, target.with_ending(".old")
+    _remove(old)
+    if isinstance(system, pa.fs.LocalFileSystem):
+        # The new folder is whole before the old one steps aside.
+        new = target.with_ending(".new")
+        _remove(new)
+        _move(files, new)
+        if target.info().type == pa.fs.FileType.Directory:
+            system.move(target.path, old.path)
+        if files:
+            system.move(new.path, target.path)
+        _remove(old)
+        return
+    # A store has no folder to rename: what was there goes once the new files are in.
+    before = system.get_file_info(pa.fs.FileSelector(target.path, allow_not_found=True))
+    storage.remove(target / storage.JOB_FILE)
+    names = _move(files, target)
+    for info in before:
+        if info.is_file and info.base_name not in names and info.base_name != storage.JOB_FILE:
+            system.delete_file(info.path)
+
+
+def _move(files: list[str], folder: Place) -> set[str]:
+    """Move files into a folder; gives their names."""
+    if files:
+        folder.system.create_dir(folder.path, recursive=True)
+    names = {path: path.rpartition("/")[2].replace(".parquet.rejected.parquet", ".parquet") for path in files}
+    for path, name in names.items():
+        folder.system.move(path, (folder / name).path)
+    return set(names.values())
+
+
+def _remove(folder: Place) -> None:
+    if folder.info().type == pa.fs.FileType.Directory:
+        folder.system.delete_dir(folder.path)
+
+
+def _session(scratch: Path) -> SparkSession:
     """A session whose executors know this package."""
     archive = shutil.make_archive(str(scratch / "package"), "zip", PACKAGE.parent, PACKAGE.name)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -121,9 +205,6 @@ def _session(scratch: Path, rows: int) -> SparkSession:
         "spark.log.level": "OFF",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.timestampType": "TIMESTAMP_NTZ",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(rows),
         "spark.submit.pyFiles": archive,
     }
     for name, value in settings.items():
@@ -134,64 +215,7 @@ def _session(scratch: Path, rows: int) -> SparkSession:
         raise UserError(f"Spark does not start ({_reason(error)}): it needs Java 17 on PATH or in JAVA_HOME") from None
 
 
-def _read(session: SparkSession, unit: Unit) -> tuple[DataFrame, frozenset[str]]:
-    """The unit's rows with their number and, of a CSV file, the lines that cannot be read; and which columns are text."""
-    forms = {place.form for place, _ in unit.sources}
-    if len(forms) > 1:
-        raise UserError("INPUT has both Parquet and CSV files: score one kind at a time")
-    paths = [str(place) for place, _ in unit.sources]
-    if forms == {"parquet"}:
-        rows = session.read.parquet(*paths)
-        return rows.select(
-            "*", (F.col("_metadata.row_index") + 1).alias(NUMBER), F.lit(None).cast("string").alias(LINE)
-        ), frozenset()
-    first = unit.sources[0][0]
-    with storage.errors(first), first.system.open_input_stream(first.path) as stream:
-        names = next(
-            csv.reader(
-                [stream.read(storage.BLOCK_BYTES).decode("utf-8-sig", errors="ignore").split("\n", 1)[0].strip("\r")]
-            )
-        )
-    wanted = StructType([StructField(name, StringType()) for name in [*names, LINE]])
-    options = {
-        "header": True,
-        "enforceSchema": True,
-        "mode": "PERMISSIVE",
-        "columnNameOfCorruptRecord": LINE,
-        "multiLine": True,
-        "escape": '"',
-    }
-    rows = session.read.schema(wanted).options(**options).csv(paths)
-    return rows.select(*names, F.lit(None).cast("bigint").alias(NUMBER), LINE), frozenset(names)
-
-
-def _parts(rows: pa.RecordBatch, scorer: Scorer) -> tuple[pa.RecordBatch, pa.Array, pa.RecordBatch]:
-    """Of a batch its readable rows, their numbers, and its unreadable lines as refused."""
-    lines, given = rows.column(LINE), rows.select(scorer.rejected.names[2:])
-    readable = lines.is_null()
-    texts = [text for text in lines.to_pylist() if text is not None]
-    bad = [BadLine(None, len(next(csv.reader([text]))), len(given.schema), text) for text in texts]
-    return given.filter(readable), rows.column(NUMBER).filter(readable), scorer.unreadable(bad)
-
-
-def _write(
-    given: DataFrame, function: Callable[[Batches], Iterator[pa.RecordBatch]], wanted: pa.Schema, where: storage.Place
-) -> None:
-    schema = from_arrow_schema(wanted, prefer_timestamp_ntz=True)
-    given.mapInArrow(function, schema).write.mode("overwrite").parquet(str(where))
-
-
-def _replace(partial: storage.Place, target: storage.Place | None) -> None:
-    """Let a folder take the place of another; without a target it is only removed."""
-    if target is None:
-        partial.system.delete_dir(partial.path)
-        return
-    if target.info().type == pa.fs.FileType.Directory:
-        target.system.delete_dir(target.path)
-    partial.system.move(partial.path, target.path)
-
-
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if SchemaError.__name__ in line or UserError.__name__ in line]
+    said = [line for line in lines if UserError.__name__ in line]
     return (said or lines or [type(error).__name__])[0][:200]

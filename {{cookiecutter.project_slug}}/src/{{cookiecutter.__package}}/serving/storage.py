@@ -25,10 +25,11 @@ JOB_FILE = "_job.json"
 
 @dataclass(frozen=True)
 class Place:
-    """A path in one of pyarrow's file systems."""
+    """A path in one of pyarrow's file systems; `groups` are the row groups of a Parquet file that are meant, without any all."""
 
     system: pa.fs.FileSystem
     path: str
+    groups: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return self.path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -82,8 +82,10 @@ def _parquet(where: Place, rows: int) -> Reading:
     parquet = pa.parquet.ParquetFile(where.system.open_input_file(where.path), pre_buffer=True)
 
     def batches() -> Batches:
-        done = 0
-        for groups in _together(parquet.metadata, rows):
+        done = (
+            sum(parquet.metadata.row_group(group).num_rows for group in range(where.groups[0])) if where.groups else 0
+        )
+        for groups in together(parquet.metadata, rows, where.groups):
             for batch in parquet.iter_batches(rows, row_groups=groups):
                 yield batch, pa.array(np.arange(done + 1, done + batch.num_rows + 1))
                 done += batch.num_rows
@@ -91,10 +93,13 @@ def _parquet(where: Place, rows: int) -> Reading:
     return Reading(parquet.schema_arrow, frozenset(), batches())
 
 
-def _together(metadata: pa.parquet.FileMetaData, rows: int) -> Iterator[list[int]]:
-    """The row groups of a file, as many at a time as have a batch's rows: what is read ahead of is kept until all is read."""
+def together(metadata: pa.parquet.FileMetaData, rows: int, chosen: Sequence[int] = ()) -> Iterator[list[int]]:
+    """The row groups of a file, or those chosen, as many at a time as have a batch's rows.
+
+    What is read ahead of is kept until all is read, so it is not the whole file.
+    """
     groups, held = [], 0
-    for group in range(metadata.num_row_groups):
+    for group in chosen or range(metadata.num_row_groups):
         groups.append(group)
         held += metadata.row_group(group).num_rows
         if held >= rows:
