@@ -100,6 +100,12 @@ def test_the_row_and_the_value_that_cannot_be_read_are_named(raw, tmp_path):
         read.read(path)
 
 
+def test_a_quotation_mark_that_is_left_open_is_told(tmp_path):
+    (tmp_path / "open.csv").write_text('a,b\n"' + "1,2\n" * 50_000)
+    with pytest.raises(UserError, match=r"open\.csv is not a readable csv file .*left open"):
+        read.table(tmp_path / "open.csv")
+
+
 def test_the_fingerprint_changes_with_a_single_value(raw):
     before = clean.clean("raw", raw).fingerprint
     raw[NUMBER.name][7] += 0.01

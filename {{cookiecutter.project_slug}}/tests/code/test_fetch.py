@@ -106,6 +106,15 @@ def test_what_is_promoted_again_after_a_change_is_served(champion, trained):
     assert bundle.read(fetch.folder(address)).card["estimator"] == "forged"
 
 
+def test_another_model_s_version_of_the_same_number_is_another_version(champion, trained):
+    tampered(champion[1])
+    client = store.connect()
+    client.create_registered_model("another")
+    client.create_model_version("another", trained.model_uri, trained.run_id, model_id=trained.model_uri[8:])
+    assert bundle.read(fetch.folder("models:/another/1")).card["estimator"] == "forged"
+    client.delete_registered_model("another")
+
+
 def test_a_full_disk_does_not_stop_a_service_that_has_a_copy(champion, monkeypatch, capsys):
     before = fetch.folder(champion[0])
 

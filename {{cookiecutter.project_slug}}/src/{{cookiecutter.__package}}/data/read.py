@@ -65,13 +65,16 @@ def dialect(head: bytes, where: object) -> Dialect:
     """How the CSV file that begins with `head` is written.
 
     Raises:
-        UserError: it is empty, or two of its columns have the same name.
+        UserError: it is empty or no CSV file, or two of its columns have the same name.
     """
     text = head.decode("utf-8-sig", errors="ignore")
     if not text.strip():
         raise UserError(f"{where} is empty: a CSV file begins with the names of its columns")
-    separator = max(SEPARATORS, key=lambda each: len(next(csv.reader(io.StringIO(text), delimiter=each))))
-    names, *rows = itertools.islice(csv.reader(io.StringIO(text), delimiter=separator), 1_000)
+    try:
+        separator = max(SEPARATORS, key=lambda each: len(next(csv.reader(io.StringIO(text), delimiter=each))))
+        names, *rows = itertools.islice(csv.reader(io.StringIO(text), delimiter=separator), 1_000)
+    except csv.Error as error:
+        raise UserError(f"{where} is not a readable csv file ({error}): is a quotation mark left open?") from None
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"{where} has two columns named {twice[0]!r}")

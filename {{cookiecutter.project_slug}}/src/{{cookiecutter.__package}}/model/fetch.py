@@ -83,7 +83,8 @@ def approved(uri: str) -> Bundle:
         ModelError: it cannot be fetched, or was changed since.
     """
     found = download(uri)
-    note = _note(found.version) if uri.startswith("models:/") else {}
+    name = uri.removeprefix("models:/").partition("@")[0].partition("/")[0]
+    note = _note(name, found.version) if uri.startswith("models:/") else {}
     if note.get("digest", found.digest) != found.digest:
         raise ModelError(
             f"version {found.version} is not what {note['by']} made champion at {note['at']}: its files were changed since; "
@@ -92,12 +93,12 @@ def approved(uri: str) -> Bundle:
     return found
 
 
-def _note(number: str) -> dict[str, str]:
-    """What the registry's log says of the last time that a version became champion."""
+def _note(name: str, number: str) -> dict[str, str]:
+    """What the registry's log says of the last time that a version of a model became champion."""
     from ..tracking import conventions, store
 
     with store.errors():
-        (model,) = store.connect().search_registered_models(f"name = '{conventions.model_name()}'") or [None]
+        (model,) = store.connect().search_registered_models(f"name = '{name}'") or [None]
     notes = (
         [json.loads(text) for key, text in sorted(model.tags.items()) if key.startswith(conventions.MOVE)]
         if model

@@ -154,6 +154,8 @@ def _work(
 def _publish(files: list[str], target: Place) -> None:
     """Let these files be all that is in the folder `target`; where there are none, there is no folder."""
     system, old = target.system, target.with_ending(".old")
+    if old.info().type == pa.fs.FileType.Directory and target.info().type == pa.fs.FileType.NotFound:
+        system.move(old.path, target.path)  # a job was killed between two renames
     _remove(old)
     if isinstance(system, pa.fs.LocalFileSystem):
         # The new folder is whole before the old one steps aside.

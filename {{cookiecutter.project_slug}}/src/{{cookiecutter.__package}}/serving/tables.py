@@ -61,8 +61,8 @@ def reading(where: Place, rows: int, named: dict[str, str]) -> Iterator[Reading]
     Raises:
         UserError: the file is missing or damaged.
     """
-    with storage.errors(where):
-        read = _parquet(where, rows) if where.form == "parquet" else _csv(where)
+    with storage.errors(where), contextlib.ExitStack() as opened:
+        read = _parquet(where, rows, opened) if where.form == "parquet" else _csv(where, opened)
         for name, value in named.items():
             if name not in read.schema.names:
                 read = _with_column(read, name, value)
@@ -78,8 +78,9 @@ def _with_column(read: Reading, name: str, value: str) -> Reading:
     return Reading(schema, read.text | {name}, batches, read.decimal, read.bad_lines)
 
 
-def _parquet(where: Place, rows: int) -> Reading:
-    parquet = pa.parquet.ParquetFile(where.system.open_input_file(where.path), pre_buffer=True)
+def _parquet(where: Place, rows: int, opened: contextlib.ExitStack) -> Reading:
+    file = opened.enter_context(where.system.open_input_file(where.path))
+    parquet = pa.parquet.ParquetFile(file, pre_buffer=True)
 
     def batches() -> Batches:
         done = (
@@ -109,7 +110,7 @@ def together(metadata: pa.parquet.FileMetaData, rows: int, chosen: Sequence[int]
         yield groups
 
 
-def _csv(where: Place) -> Reading:
+def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
     bad: list[BadLine] = []
     ahead: list[int] = []
 
@@ -123,7 +124,8 @@ def _csv(where: Place) -> Reading:
         found = dialect(file.read(HEAD_BYTES), where)
     # With threads a bad line would not know its number.
     how = pa.csv.ReadOptions(block_size=HEAD_BYTES, use_threads=False)
-    stream = pa.csv.open_csv(where.system.open_input_stream(where.path), how, **found.options(skip))
+    file = opened.enter_context(where.system.open_input_stream(where.path))
+    stream = pa.csv.open_csv(file, how, **found.options(skip))
 
     def batches() -> Batches:
         done = 0
