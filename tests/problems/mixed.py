@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from .encode import choices, codes, hashed
-from .fields import WHOLE
+from .base.fields import WHOLE, choices, codes, hashed
 
 Columns = Mapping[str, NDArray[Any]]
 TITLE = "Will the parcel be late?"
