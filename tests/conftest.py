@@ -76,14 +76,16 @@ class Project:
             self.make_command(*words), cwd=self.path, env=self.environment(**environment), **pipes
         )
         try:
-            for _ in range(600):
+            # Several servers begin side by side on a machine of two cores.
+            for _ in range(1800):
                 assert process.poll() is None, f"{words} ended: {process.stdout.read()}"
                 with contextlib.suppress(OSError):
                     if until(process):
                         break
                 time.sleep(0.1)
             else:
-                raise AssertionError(f"{words} did not come up")
+                os.killpg(process.pid, signal.SIGKILL)
+                raise AssertionError(f"{words} did not come up: {process.stdout.read()}")
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):

@@ -7,17 +7,19 @@ import typing
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import annotated_types
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import NaiveDatetime, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from ..base.fields import WHOLE
 from ..problem import EXAMPLE, Columns, Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DTYPES: dict[Any, str] = {
     int: "int64",
@@ -157,6 +159,8 @@ def examples() -> Iterator[dict[str, Any]]:
 
 def table(columns: Columns) -> pa.Table:
     """Columns as they belong in a file: what is missing is null there, not a number that is none."""
+    import pyarrow as pa  # a service's image has none
+
     return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
 
