@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -74,7 +75,7 @@ def memory(pid):
 
 
 def measure(command, cwd, path, body, script, seconds, port):
-    """Start a service; requests a second by wrk, seconds to the first answer, resident megabytes."""
+    """Start a service; requests a second, milliseconds of p50 and p99, seconds to the first answer, resident megabytes."""
     started = time.monotonic()
     server = subprocess.Popen(
         command,
@@ -97,17 +98,24 @@ def measure(command, cwd, path, body, script, seconds, port):
                     sys.exit(f"{command} did not answer")
                 time.sleep(0.02)
         first = time.monotonic() - started
-        load = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", script, url]
-        subprocess.run([*load[:3], "-d2s", *load[4:]], capture_output=True, check=True)
+        load = ["wrk", "--latency", "-t1", "-c32", f"-d{seconds}s", "-s", script, url]
+        subprocess.run([*load[:4], "-d2s", *load[5:]], capture_output=True, check=True)
         done = subprocess.run(load, capture_output=True, text=True, check=True).stdout
         if "Non-2xx" in done:
             sys.exit(f"{command}: {done}")
-        return float(re.search(r"Requests/sec:\s+([\d.]+)", done)[1]), first, memory(server.pid)
+        rate = float(re.search(r"Requests/sec:\s+([\d.]+)", done)[1])
+        half, last = (milliseconds(*re.search(rf"{share}%\s+([\d.]+)(us|ms|s)\b", done).groups()) for share in (50, 99))
+        return rate, half, last, first, memory(server.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
         server.wait()
         time.sleep(3)  # workers close the port after their parent has gone
+
+
+def milliseconds(number, unit):
+    """What wrk writes, such as 3.20ms or 812.00us, as a number."""
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
 def installed(names):
@@ -169,6 +177,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("skipped: serve.py needs wrk (apt-get install wrk)")
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         prepare(folder)
@@ -179,29 +189,32 @@ def main():
                 figures = measure(command, cwd, path, body, lua(folder, body), given.seconds, PORT)
                 results[name].append(figures)
                 print(name, [round(figure, 2) for figure in figures], flush=True)
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in results.items()
-    }
-    write(medians, given)
+    write(results, given)
 
 
-def write(medians, given):
+def write(results, given):
     """Write the table and the plot."""
     lock = json.loads((PROJECT / "Pipfile.lock").read_text())
     sizes = installed(lock["default"]), installed({**lock["default"], **lock["train"]})
+    medians = {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in results.items()
+    }
+    spread = {name: (min(row[0] for row in rows), max(row[0] for row in rows)) for name, rows in results.items()}
     mine = medians["this service"]
     rows = "\n".join(
-        f"| {name} | {rate:,.0f} | {mine[0] / rate:.2f} | {first:.1f} | {first / mine[1]:.1f} | {resident:,.0f} |"
-        for name, (rate, first, resident) in medians.items()
+        f"| {name} | {spread[name][0]:,.0f} | {rate:,.0f} | {spread[name][1]:,.0f} | {mine[0] / rate:.2f} | {half:.1f} | {last:.1f} "
+        f"| {first:.1f} | {first / mine[3]:.1f} | {resident:,.0f} |"
+        for name, (rate, half, last, first, resident) in medians.items()
     )
     plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests a second")
     section(
         "Serving",
-        f"""`benchmarks/serve.py` ({machine()}): one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s, median of
-{given.rounds} rounds in turn, the default bake's model; ours comes from a folder, as in the image.
+        f"""`benchmarks/serve.py` ({machine()}): one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s, {given.rounds} rounds
+in turn, the default bake's model; ours comes from a folder, as in the image. Figures are medians of the rounds, requests/s
+with the least and the most beside it.
 
-| service | requests/s | ours / theirs | s to first prediction | theirs / ours | resident MB |
-|---|---|---|---|---|---|
+| service | least | requests/s | most | ours / theirs | p50 ms | p99 ms | s to first prediction | theirs / ours | resident MB |
+|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
 ![Requests a second](serve.png)

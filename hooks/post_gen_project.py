@@ -10,14 +10,14 @@ ANSWERS = {
     "deployment": "{{ cookiecutter.deployment }}",
     "ci": "{{ cookiecutter.ci }}",
 }
-RIDES, CHURN = {"problem": "ride-duration"}, {"problem": "churn"}
+RIDES, CHURN, OWN = ({"problem": answer} for answer in ("ride-duration", "churn", "own"))
 WEB, BATCH, STREAMING = ({"deployment": answer} for answer in ("web", "batch", "streaming"))
 LOCAL, REMOTE, GITHUB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}
 DEVOPS, TRAINING, BY_HAND = {"from": 1}, {"from": 2}, {"to": 1}
 PACKAGE = "src/{{ cookiecutter.__package }}/"
 OF_A_PROBLEM = f"{PACKAGE}problem tests/code/test_problem tests/data/test_sample tests/model/test_behaviour"
 OF_A_LEVEL = f"{PACKAGE}serving/served_model {PACKAGE}training/recipe"
-VARIANTS = ("ride_duration", "churn", "local", "remote", "level0", "level2")
+VARIANTS = ("ride_duration", "churn", "own", "local", "remote", "level0", "level2")
 
 
 def each(start, names, end, *conditions):
@@ -29,6 +29,7 @@ def each(start, names, end, *conditions):
 KEEP = {
     **each("", OF_A_PROBLEM, ".ride_duration.py", RIDES),
     **each("", OF_A_PROBLEM, ".churn.py", CHURN),
+    **each("", OF_A_PROBLEM, ".own.py", OWN),
     **each("", OF_A_LEVEL, ".level0.py", BY_HAND),
     **each("", OF_A_LEVEL, ".level2.py", TRAINING),
     **each(f"{PACKAGE}tracking/", "store training_run", ".local.py", LOCAL),

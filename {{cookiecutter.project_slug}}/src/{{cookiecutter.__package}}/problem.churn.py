@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base.fields import WHOLE, choices, codes
-
-Columns = Mapping[str, NDArray[Any]]
+from .base.fields import WHOLE, Columns, Fields
 
 TITLE = "Will the customer leave?"
 TASK = "binary"
@@ -31,7 +29,6 @@ class Record(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     gender: Literal["female", "male"] = Field(title="Gender")
-    seniorcitizen: Annotated[int, Field(title="Senior citizen", ge=0, le=1, description="1 from 65 years on"), WHOLE]
     partner: YesNo = Field(title="Lives with a partner")
     dependents: YesNo = Field(title="Has dependents")
     phoneservice: YesNo = Field(title="Telephone")
@@ -48,6 +45,7 @@ class Record(BaseModel):
     paymentmethod: Literal[
         "bank_transfer_(automatic)", "credit_card_(automatic)", "electronic_check", "mailed_check"
     ] = Field(title="Payment")
+    seniorcitizen: Annotated[int, Field(title="Senior citizen", ge=0, le=1, description="1 from 65 years on"), WHOLE]
     tenure: Annotated[int, Field(title="Tenure", ge=0, le=1_200, description="Months as a customer"), WHOLE]
     monthlycharges: float = Field(title="Monthly charges", ge=0, le=10_000, description="Dollars")
     totalcharges: float = Field(
@@ -72,19 +70,14 @@ EXAMPLE = {
 
 # --- from a record to a prediction -----------------------------------------------------------------------------------
 
-NUMBERS = ("seniorcitizen", "tenure", "monthlycharges", "totalcharges")
-CATEGORIES = tuple(name for name in Record.model_fields if name not in NUMBERS)
-FEATURES = (*CATEGORIES, *NUMBERS)
+FIELDS = Fields(Record)
+FEATURES, CATEGORIES = FIELDS.names, FIELDS.categories
 SEGMENTS = ("tenure", "monthlycharges")
-CHOICES = {name: choices(Record, name) for name in CATEGORIES}
 
 
 def features(columns: Columns) -> NDArray[np.float32]:
     """The model's input, shape (n, 19): the place of each category among its choices, then the numbers."""
-    matrix = np.empty((len(columns["tenure"]), len(FEATURES)), np.float32)
-    for place, name in enumerate(FEATURES):
-        matrix[:, place] = codes(columns[name], CHOICES[name]) if name in CHOICES else columns[name]
-    return matrix
+    return FIELDS.features(columns)
 
 
 def answer(scores: NDArray[np.float32], *, threshold: float = 0.5) -> dict[str, NDArray[Any]]:
@@ -98,14 +91,7 @@ def answer(scores: NDArray[np.float32], *, threshold: float = 0.5) -> dict[str, 
 SOURCE = "https://raw.githubusercontent.com/IBM/telco-customer-churn-on-icp4d/master/data/Telco-Customer-Churn.csv"
 """IBM's sample of 7,043 customers of a telephone company."""
 
-RAW: dict[str, type] = {
-    **dict.fromkeys(CATEGORIES, str),
-    "seniorcitizen": int,
-    "tenure": int,
-    "monthlycharges": float,
-    "totalcharges": float,
-    "Churn": str,
-}
+RAW: dict[str, type] = {**FIELDS.raw, "Churn": str}
 """The columns that training needs from a file; others are ignored."""
 
 ALIASES = {

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base.fields import WHOLE, LocalTime
-
-Columns = Mapping[str, NDArray[Any]]
+from .base.fields import WHOLE, Columns, LocalTime
 
 TITLE = "How long will the ride take?"
 TASK = "regression"

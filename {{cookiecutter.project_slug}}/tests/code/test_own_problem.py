@@ -1,6 +1,7 @@
 """Another problem is one file: `make check-problem` names what is wrong with it, `make problem` drafts one from data."""
 
 import importlib.util
+import json
 import pathlib
 import re
 import sys
@@ -14,7 +15,9 @@ from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import schema
-from {{ cookiecutter.__package }}.tools import check_problem, draft_problem
+from {{ cookiecutter.__package }}.tools import check_problem
+from {{ cookiecutter.__package }}.tools.drafting import command, doubts, text
+from {{ cookiecutter.__package }}.tools.drafting import tests as drafted_tests
 
 
 def failure():
@@ -91,14 +94,21 @@ def test_what_the_owner_s_code_raises_is_told_with_its_line(monkeypatch):
     assert "'nothing of the kind'" in failure()
 
 
+def planned(path, target, *options, ask=lambda question, default: default):
+    """What `make problem` would write for a file."""
+    return command.plan(command.typed(["--source", str(path), "--target", target, *options]), ask)
+
+
 @pytest.fixture
 def drafted(tmp_path, monkeypatch):
     """Draft a problem from columns, and import it as a module of the package."""
 
-    def make(target, **columns):
+    def make(target, *options, **columns):
         path = tmp_path / "data.csv"
         pa.csv.write_csv(pa.table(columns), path)
-        (tmp_path / "drafted.py").write_text(draft_problem.draft(path, target))
+        plan = planned(path, target, *options)
+        (tmp_path / "problem.json").write_text(json.dumps(text.seen(plan)))
+        (tmp_path / "drafted.py").write_text(text.problem(plan))
         spec = importlib.util.spec_from_file_location(f"{params.PACKAGE.name}.drafted", tmp_path / "drafted.py")
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
@@ -116,7 +126,7 @@ def columns(rows=200):
         "count": rng.integers(0, 40, rows),
         "colour": rng.choice(["red", "blue"], rows),
         "town": [f"town {number}" for number in rng.integers(0, 99, rows)],
-        "when": (np.datetime64("2024-01-01") + rng.integers(0, 300, rows)).astype("datetime64[s]"),
+        "when": np.datetime64("2024-01-01", "s") + rng.integers(0, 300 * 86_400, rows),
         "ok": rng.random(rows) < 0.5,
     }
 
@@ -148,7 +158,7 @@ def test_a_draft_knows_types_task_and_time_and_its_parts_fit_together(drafted, v
 
 
 def test_a_time_that_is_missing_is_no_hour(drafted):
-    when = [None, *columns()["when"][1:].tolist()]
+    when = pa.array([None, *columns()["when"][1:].tolist()])
     module = drafted("what", **{**columns(), "when": when}, what=columns()["ok"])
     held = {**columns(1), "when": np.array(["NaT"], "datetime64[us]")}
     held |= {"size_m": held["Size (m)"], "colour": np.array(["red"], object), "town": np.array(["town 1"], object)}
@@ -167,22 +177,128 @@ def test_a_column_with_gaps_becomes_an_optional_field(drafted):
     assert "count" not in module.Record.model_json_schema()["required"]
 
 
+def test_removing_a_column_is_removing_its_line(drafted, tmp_path):
+    module = drafted("what", **columns(), what=columns()["ok"])
+    lines = pathlib.Path(module.__file__).read_text().splitlines()
+    (tmp_path / "drafted.py").write_text("\n".join(line for line in lines if not line.startswith("    count:")))
+    module.__spec__.loader.exec_module(module)
+    assert "count" not in module.EXAMPLE
+    assert not [name for name in (*module.FEATURES, *module.RAW, *module.sample(3, 1)) if name == "count"]
+
+
+def test_what_does_not_belong_in_a_record_is_named_with_why(tmp_path):
+    rng = np.random.default_rng(3)
+    data = columns(400) | {"number": np.arange(400) + 7, "station": ["central"] * 400, "nothing": [None] * 400}
+    data |= {"note": [f"seen by {name} at the gate today" for name in rng.integers(0, 1e9, 400)]}
+    data |= {
+        "closed": data["when"] + rng.integers(60, 600, 400),
+        "guests": rng.poisson(9, 400),
+        "members": rng.poisson(9, 400),
+    }
+    data |= {"price": np.exp(data["guests"] + data["members"])}
+    data["all"] = data["guests"] + data["members"]
+    pa.csv.write_csv(pa.table(data), tmp_path / "data.csv")
+    plan = planned(tmp_path / "data.csv", "all")
+    assert [column.name for column in plan.fields] == ["size_m", "count", "colour", "town", "when", "ok"]
+    assert (plan.identifier, plan.time) == ("id", "when")
+    asked = []
+    planned(tmp_path / "data.csv", "all", ask=lambda question, default: asked.append(question) or default)
+    said = "\n".join(asked)
+    for part in (
+        "number: a running number",
+        "station: always central",
+        "nothing: empty",
+        "note: text with 400 values, as people write it",
+        "closed: always after when",
+        "price: tells all by itself",
+        "guests: tells all together with members",
+    ):
+        assert part in said
+
+
+def test_a_person_may_say_otherwise_and_what_was_typed_holds(tmp_path):
+    pa.csv.write_csv(pa.table(columns() | {"station": ["central"] * 200}), tmp_path / "data.csv")
+    plan = planned(
+        tmp_path / "data.csv",
+        "ok",
+        "--drop",
+        "town, Size (m)",
+        "--title",
+        "Is it ok?",
+        ask=lambda question, default: False,
+    )
+    assert [column.name for column in plan.fields] == ["id", "count", "colour", "when", "station"]
+    assert 'TITLE = "Is it ok?"' in text.problem(plan)
+
+
+def test_dates_numbers_and_gaps_are_read_as_a_spreadsheet_writes_them(drafted, tmp_path):
+    lines = ["day;since;cost (EUR);kind;late"]
+    lines += [
+        f"{n % 28 + 1:02}/03/2024;1.{n % 12 + 1}.2023 08:30;{n},5;{'a' if n % 3 else ''};{'yes' if n % 2 else 'no'}"
+        for n in range(90)
+    ]
+    lines += ["NA;;;b;no"]
+    (tmp_path / "sheet.csv").write_text("\n".join(lines), encoding="utf-8")
+    plan = planned(tmp_path / "sheet.csv", "late")
+    assert {column.name: (column.kind, column.missing) for column in plan.fields} == {
+        "day": ("day", 1), "since": ("time", 1), "cost_eur": ("float", 1), "kind": ("str", 30),
+    }  # fmt: skip
+    assert str(plan.fields[0].values[12]) == "2024-03-13 00:00:00"
+    assert str(plan.fields[1].values[1]) == "2023-02-01 08:30:00"
+
+
+def test_the_files_of_a_folder_are_one_table(tmp_path):
+    for part in range(2):
+        pa.csv.write_csv(pa.table(columns()), tmp_path / f"{part}.csv")
+    assert planned(tmp_path, "ok").target.rows == 400
+
+
+def test_a_target_with_gaps_or_a_long_tail_can_be_drafted(drafted, tmp_path):
+    rng = np.random.default_rng(4)
+    cost = np.exp(rng.normal(2, 2, 200))
+    module = drafted("cost", **columns(), cost=pa.array([None, *cost[1:]]))
+    assert module.TASK == "regression"
+    assert np.isfinite(module.target(module.sample(50, 1))).all()
+    assert doubts.heavy(planned(tmp_path / "data.csv", "cost").target)
+    assert not doubts.heavy(planned(tmp_path / "data.csv", "count").target)
+
+
+def test_hundreds_of_columns_are_drafted(drafted):
+    rng = np.random.default_rng(5)
+    many = {f"x{number}": rng.normal(size=200) for number in range(300)}
+    module = drafted("what", **many, what=rng.choice(["a", "b", "c"], 200))
+    assert (len(module.FEATURES), module.TASK, module.CLASSES) == (300, "multiclass", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("values", [["yes", "no"], [1.5, 2.25]])
+def test_the_drafted_tests_are_python_and_name_the_target(tmp_path, values):
+    pa.csv.write_csv(pa.table(columns() | {"what": values * 100}), tmp_path / "data.csv")
+    files = drafted_tests.texts(planned(tmp_path / "data.csv", "what"), "this_package")
+    assert list(files) == ["tests/code/test_problem.py", "tests/data/test_sample.py", "tests/model/test_behaviour.py"]
+    for name, content in files.items():
+        compile(content, name, "exec")
+    assert '"what"' in files["tests/code/test_problem.py"]
+
+
 @pytest.mark.parametrize(
-    ("content", "target", "said"),
+    ("content", "words", "said"),
     [
-        ("a,b\n1,2\n", "c", "TARGET='c'"),
-        ("a,b\n1,2\n3,2\n", "b", "nothing to learn"),
-        ("a,A\n1,2\n3,4\n", "a", "two columns are called a"),
-        ("a\n1\n2\n", "a", "no column but the target"),
-        ("a,b\n", "a", "has no rows"),
+        ("a,b\n1,2\n", ["c"], "TARGET='c'"),
+        ("a,b\n1,2\n3,2\n", ["b"], "nothing to learn"),
+        ("a,A\n1,2\n3,4\n", ["a"], "'a' and 'A' would both be called a"),
+        ("a\n1\n2\n", ["a"], "no column left but the target"),
+        ("a,b\n", ["a"], "has no rows"),
+        ("a,b\n1,2\n2,3\n", ["a", "--drop", "c"], "DROP='c'"),
+        ("a,b\n1,x\n2,y\n", ["b", "--task", "regression"], "holds no numbers"),
+        ("a,b\n1,x\n2,y\n", [""], "say which file"),
     ],
 )
-def test_data_that_will_not_do_is_refused_in_one_line(tmp_path, content, target, said):
+def test_data_that_will_not_do_is_refused_in_one_line(tmp_path, content, words, said):
     (tmp_path / "data.csv").write_text(content)
     with pytest.raises(UserError, match=said):
-        draft_problem.draft(tmp_path / "data.csv", target)
+        planned(tmp_path / "data.csv", *words)
     with pytest.raises(UserError, match="that exists"):
-        draft_problem.draft(tmp_path / "nothing.csv", target)
+        planned(tmp_path / "nothing.csv", "a")
 
 
 def test_every_field_of_the_record_has_a_column():

@@ -30,8 +30,8 @@ def test_the_sample_is_fit(require, dataset, tmp_path):
 def test_a_column_without_any_value_is_told(require, dataset, monkeypatch):
     name = schema.FIELDS[0].name
     values = dataset.columns[name]
-    kind = object if values.dtype == object else float
-    nothing = np.full(len(values), None if kind is object else np.nan, kind)
+    kind = values.dtype if values.dtype.kind in "OM" else float
+    nothing = np.full(len(values), np.nan if kind is float else None, kind)
     with pytest.raises(UserError, match=f"columns with one value only {name}"):
         require(dataclasses.replace(dataset, columns={**dataset.columns, name: nothing}), Validation())
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import problem
 from ..base.errors import UserError
-from ..problem import Columns
+from ..base.fields import Columns
 from . import schema
 
 TELLING = 0.999
@@ -111,11 +111,12 @@ def leaks(dataset: Dataset) -> list[str]:
             tells = abs(np.corrcoef(values[known], dataset.target[known])[0, 1]) > TELLING
         if tells:
             found.append(name)
-    return found or _together(matrix[:: max(1, len(matrix) // MANY)], dataset.target[:: max(1, len(matrix) // MANY)])
+    step = max(1, len(matrix) // MANY)
+    return found or [problem.FEATURES[place] for place in together(matrix[::step], dataset.target[::step])]
 
 
-def _together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[str]:
-    """The features, shape (n, features), of which a weighted sum is the target all but exactly, without any that it can spare."""
+def together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[int]:
+    """The places of those of n rows' features, shape (n, features), of which a weighted sum is the target all but exactly, without any that it can spare."""
     known = np.isfinite(matrix)
     means = np.where(known, matrix, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     centred, moved = np.where(known, matrix - means, 0), target - target.mean()
@@ -132,7 +133,7 @@ def _together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[
     for spare in list(chosen):
         rest = [column for column in chosen if column != spare]
         chosen = rest if tells(rest) else chosen
-    return [problem.FEATURES[column] for column in chosen]
+    return chosen
 
 
 def describe(dataset: Dataset) -> Iterable[str]:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from .. import problem
 from ..base import params
 from ..base.errors import UserError, first_line
+from ..base.fields import Columns
 from ..base.params import ROOT
-from ..problem import Columns
 from . import read
 
 FILE = ROOT / "data.lock"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import itertools
 import re
@@ -35,6 +37,8 @@ TYPES = {
 FORMATS = (".parquet", ".csv", ".csv.gz")
 HEAD_BYTES = 1 << 20
 SEPARATORS = ",;\t|"
+SLASHES = r"(\d{1,2})/(\d{1,2})/\d{4}\b"
+DOTS = r"\d{1,2}\.\d{1,2}\.\d{4}\b"
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 TRUTH = {"TRUE": True, "1": True, "FALSE": False, "0": False}
 NOTHING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
@@ -42,11 +46,12 @@ NOTHING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
 
 class Dialect(NamedTuple):
-    """How a CSV file is written: the names of its columns, what separates them, and the decimal mark."""
+    """How a CSV file is written: its columns' names, what separates them, the decimal mark, how dates with slashes begin."""
 
-    names: list[str]
-    separator: str
-    decimal: str
+    names: Sequence[str] = ()
+    separator: str = ","
+    decimal: str = "."
+    dates: str = ""
 
     def options(self, on_bad_line: Callable[[pa.csv.InvalidRow], str] | None = None) -> dict[str, Any]:
         """What pyarrow's readers want to know: every column is text, so that no value is taken for what it is not."""
@@ -54,6 +59,9 @@ class Dialect(NamedTuple):
         text = {name: pa.string() for name in self.names}
         kept = pa.csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""])
         return {"parse_options": how, "convert_options": kept}
+
+
+STANDARD = Dialect()
 
 
 def form(name: str) -> str:
@@ -78,9 +86,14 @@ def dialect(head: bytes, where: object) -> Dialect:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"{where} has two columns named {twice[0]!r}")
-    numbers = [cell for row in rows for cell in row if re.fullmatch(r"-?\d+[.,]\d+", cell.strip())]
+    cells = [cell.strip() for row in rows for cell in row]
+    numbers = [cell for cell in cells if re.fullmatch(r"-?\d+[.,]\d+", cell)]
     comma = separator != "," and numbers and all("," in cell for cell in numbers)
-    return Dialect(names, separator, "," if comma else ".")
+    starts = [(int(found[1]), int(found[2])) for cell in cells if (found := re.match(SLASHES, cell))]
+    begins = {"%d/%m": any(day > 12 for day, _ in starts), "%m/%d": any(day > 12 for _, day in starts)}
+    # Where no day is over 12, or days stand in both places, nobody can tell.
+    dates = [order for order, sure in begins.items() if sure]
+    return Dialect(names, separator, "," if comma else ".", dates[0] if len(dates) == 1 else "")
 
 
 def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray[Any]]]:
@@ -94,7 +107,7 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns of `problem.RAW` from a Parquet or CSV file, each of shape (n,), under their own names.
+    """The columns of `problem.RAW` from a Parquet or CSV file or a folder of them, each of shape (n,), under their own names.
 
     Raises:
         UserError: the file is missing or damaged, a column is missing or has the wrong type, or a value is unreadable.
@@ -107,19 +120,23 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
             raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
         return [given[name] for name in problem.RAW]
 
-    found, decimal = table(path, wanted)
+    found, written = table(path, wanted)
     return {
-        name: column(values, name, kind, decimal)
+        name: column(values, name, kind, written)
         for (name, kind), values in zip(problem.RAW.items(), found.columns, strict=True)
     }
 
 
-def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tuple[pa.Table, str]:
-    """Those of a file's columns that are `wanted` by their names, all of a CSV file as text; and its decimal mark.
+def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tuple[pa.Table, Dialect]:
+    """Those of a file's columns that are `wanted` by their names, all of a CSV file as text; and how it is written.
+
+    The files of a folder are read one after the other, by their names.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: a file is missing or damaged, or the files of a folder differ in their columns or in how they are written.
     """
+    if path.is_dir():
+        return _folder(path, wanted)
     if not path.exists():
         raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
     kind = form(path.name)
@@ -128,16 +145,30 @@ def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tu
     try:
         if kind == "parquet":
             file = pa.parquet.ParquetFile(path)
-            return file.read(columns=wanted(file.schema_arrow.names)), "."
+            return file.read(columns=wanted(file.schema_arrow.names)), STANDARD
         with pa.input_stream(str(path), compression="detect") as stream:
             found = dialect(stream.read(HEAD_BYTES), path)
         with pa.input_stream(str(path), compression="detect") as stream:
-            return pa.csv.read_csv(stream, **found.options()).select(wanted(found.names)), found.decimal
+            return pa.csv.read_csv(stream, **found.options()).select(wanted(found.names)), found
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a readable {kind} file: {first_line(error)}") from None
 
 
-def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, decimal: str = ".") -> NDArray[Any]:
+def _folder(path: Path, wanted: Callable[[Sequence[str]], list[str]]) -> tuple[pa.Table, Dialect]:
+    parts = [table(each, wanted) for each in sorted(path.iterdir()) if form(each.name)]
+    if not parts:
+        raise UserError(f"{path} has no {', '.join(FORMATS)} files")
+    marks, dates = {each.decimal for _, each in parts}, {each.dates for _, each in parts}
+    written = STANDARD._replace(decimal=min(marks), dates=max(dates))
+    try:
+        if len(dates - {""}) > 1:
+            raise pa.ArrowInvalid("dates begin with the day in some of them, with the month in others")
+        return pa.concat_tables([part for part, _ in parts], promote_options="permissive"), written
+    except pa.ArrowException as error:
+        raise UserError(f"the files of {path} do not fit together: {first_line(error)}") from None
+
+
+def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, written: Dialect = STANDARD) -> NDArray[Any]:
     """The values as NumPy has them, shape (n,): floats, times of microseconds, or objects.
 
     Raises:
@@ -154,7 +185,7 @@ def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, decimal: s
             return _texts(whole)
         if pa.types.is_string(whole.type):
             text = present(whole)
-            whole = parsed(text, kind, decimal)
+            whole = parsed(text, kind, written)
             strange = np.flatnonzero(np.asarray(text.is_valid()) & np.asarray(whole.is_null()))
             if len(strange):
                 more = f" (and {len(strange) - 1:,} more)" if len(strange) > 1 else ""
@@ -171,25 +202,31 @@ def present(text: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(trimmed, pa.array(NOTHING)), pa.scalar(None, pa.string()), trimmed)
 
 
-def parsed(text: pa.Array, kind: type, decimal: str = ".") -> pa.Array:
+def parsed(text: pa.Array, kind: type, written: Dialect) -> pa.Array:
     """A column of text as one of its type; what cannot be read as that becomes null."""
     wanted = TYPES[kind][0]
-    if pa.types.is_floating(wanted) and decimal != ".":
-        text = pc.replace_substring(text, decimal, ".")
+    if pa.types.is_floating(wanted) and written.decimal != ".":
+        text = pc.replace_substring(text, written.decimal, ".")
     try:
         return text.cast(wanted)
     except pa.ArrowInvalid:
         if pa.types.is_floating(wanted):
             readable = pc.match_substring_regex(text, NUMBER)
             return pc.if_else(readable, text, pa.scalar(None, pa.string())).cast(wanted)
-        convert: Callable[[str], Any] = _time if kind is np.datetime64 else TRUTH.get
+        dated = functools.partial(_time, dates=written.dates)
+        convert: Callable[[str], Any] = dated if kind is np.datetime64 else TRUTH.get
         return pa.array([None if value is None else convert(value.upper()) for value in text.to_pylist()], wanted)
 
 
-def _time(text: str) -> datetime | None:
+def _time(text: str, dates: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
+        day, _, hour = text.replace(".", "/", 2).partition(" ") if re.match(DOTS, text) else text.partition(" ")
+        order = "%d/%m" if re.match(DOTS, text) else dates
+        for clock in ("%H:%M:%S", "%H:%M", "%I:%M %p", "%I:%M:%S %p") if hour else ("",):
+            with contextlib.suppress(ValueError):
+                return datetime.strptime(f"{day} {hour}".strip(), f"{order}/%Y {clock}".strip()) if order else None
         return None
     return None if time.tzinfo or text.isdigit() else time
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,24 +11,13 @@ from typing import TYPE_CHECKING, Any
 import annotated_types
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NaiveDatetime, ValidationError, WithJsonSchema
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError, WithJsonSchema
 
-from ..base.fields import WHOLE
-from ..problem import EXAMPLE, Columns, Record
+from ..base.fields import DTYPES, WHOLE, Columns, plain
+from ..problem import EXAMPLE, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-DTYPES: dict[Any, str] = {
-    int: "int64",
-    float: "float64",
-    bool: "bool",
-    datetime: "datetime64[us]",
-    NaiveDatetime: "datetime64[us]",
-    date: "datetime64[us]",
-}
-"""The type of a field -> the type of its column; anything else is held as objects."""
 
 KNOWN = (annotated_types.Ge, annotated_types.Le, WithJsonSchema)
 """What may be said of a field that `violations` can check in columns."""
@@ -58,7 +46,7 @@ class Field:
 
 def _field(name: str) -> Field:
     info = Record.model_fields[name]
-    given, marks = _unwrapped(info.annotation, list(info.metadata))
+    given, marks = plain(info.annotation, list(info.metadata))
     least = next((mark.ge for mark in marks if isinstance(mark, annotated_types.Ge)), None)
     most = next((mark.le for mark in marks if isinstance(mark, annotated_types.Le)), None)
     choices = typing.get_args(given) if typing.get_origin(given) is typing.Literal else ()
@@ -68,22 +56,9 @@ def _field(name: str) -> Field:
     kind = np.datetime64 if dtype == "datetime64[us]" else given if given in (int, float, bool) else str
     if not info.is_required() and kind in (int, bool):
         dtype = "float64"
-    # A date may stand in a file as a time at midnight, which only pydantic judges.
-    plain = known and given is not date and (texts or given in DTYPES)
+    simple = known and (texts or given in DTYPES)
     bounds = typing.cast(Any, least), typing.cast(Any, most)
-    return Field(name, kind, dtype, info.is_required(), *bounds, choices, given is date, plain)
-
-
-def _unwrapped(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
-    """A type without `| None` and `Annotated`, and what was said of it there."""
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        options = [option for option in typing.get_args(kind) if option is not types.NoneType]
-        return _unwrapped(options[0], marks) if len(options) == 1 else (kind, marks)
-    if typing.get_origin(kind) is typing.Annotated:
-        inner, *said = typing.get_args(kind)
-        said = [mark for each in said for mark in (each.metadata if isinstance(each, FieldInfo) else [each])]
-        return (kind, marks + said) if kind in DTYPES else _unwrapped(inner, marks + said)
-    return kind, marks
+    return Field(name, kind, dtype, info.is_required(), *bounds, choices, given is date, simple)
 
 
 FIELDS = tuple(_field(name) for name in Record.model_fields)
@@ -122,6 +97,8 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
             yield f"{field.name} not a whole number", ~gap & (values != np.floor(values))
         if field.kind is float:
             yield f"{field.name} not finite", np.isinf(values)
+        if field.day:
+            yield f"{field.name} not a date", ~gap & (values != values.astype("datetime64[D]"))
         if field.choices:
             known = set(field.choices)
             strange = np.array([value not in known for value in values.tolist()], bool)

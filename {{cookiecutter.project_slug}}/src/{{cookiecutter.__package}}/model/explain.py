@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from .. import problem
 from ..base import params
-from ..problem import Columns
+from ..base.fields import Columns
 from .bundle import Bundle, ModelError
 from .predictor import Predictor
 

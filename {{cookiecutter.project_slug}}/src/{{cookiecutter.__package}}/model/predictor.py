@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from .. import estimators, problem
+from ..base.fields import Columns
 from ..data import schema
-from ..problem import Columns
 from .bundle import Bundle, MismatchError, ModelError
 
 RECORDS = TypeAdapter(list[problem.Record])

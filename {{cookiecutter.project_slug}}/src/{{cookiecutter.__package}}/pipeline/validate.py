@@ -15,11 +15,11 @@ from pydantic import Field
 from .. import problem
 from ..base import params, reports
 from ..base.errors import UserError
+from ..base.fields import Columns
 from ..data import clean, data_lock, drift, schema
 from ..data.clean import Dataset
 from ..model import bundle, fetch
 from ..model.bundle import ModelError
-from ..problem import Columns
 
 
 class Validation(params.Section):

@@ -220,8 +220,8 @@ class Job:
         waiting: deque[Future[Scored]] = deque()
         with tables.reading(source, self._settings.batch_rows, storage.partitions(below)) as reading:
             try:
-                at, decimal = self._scored_at, reading.decimal
-                scorer = Scorer(self._predictor, reading.schema, at, reading.text, self._additions, decimal)
+                at, written = self._scored_at, reading.written
+                scorer = Scorer(self._predictor, reading.schema, at, reading.text, self._additions, written)
                 yield scorer, Scored(scorer.nothing(), scorer.unreadable([]))
                 for batch, numbers in reading.batches:
                     waiting.append(pool.submit(scorer, batch, numbers))

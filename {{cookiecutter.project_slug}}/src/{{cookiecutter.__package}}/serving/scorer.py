@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import problem
 from ..base.errors import UserError
+from ..base.fields import Columns
 from ..data import read, schema
 from ..model.predictor import Predicts
 from .tables import BadLine
@@ -42,7 +43,7 @@ class Scorer:
         given: the schema of the batches.
         scored_at: the time that rows are marked with, with its time zone.
         text: the columns that hold text which was never typed, as those of a CSV file.
-        decimal: the decimal mark of numbers in such text.
+        written: how such text writes numbers and dates.
         additions: the names of what scored rows also tell, of those that the predictor offers.
 
     Attributes:
@@ -60,9 +61,9 @@ class Scorer:
         scored_at: datetime,
         text: Collection[str] = (),
         additions: Sequence[str] = (),
-        decimal: str = ".",
+        written: read.Dialect = read.STANDARD,
     ) -> None:
-        self._predictor, self._scored_at, self._text, self._decimal = predictor, scored_at, text, decimal
+        self._predictor, self._scored_at, self._text, self._written = predictor, scored_at, text, written
         self._additions = [predictor.additions[name] for name in additions]
         there = {problem.ALIASES.get(name, name): name for name in given.names}
         self._columns = {field.name: there.get(field.name) for field in schema.FIELDS}
@@ -152,7 +153,7 @@ class Scorer:
     def _held(self, given: pa.Array | None, field: schema.Field) -> pa.Array | None:
         """The same in the type that they are checked in; what cannot be read as that is missing."""
         typed = given is None or field.kind is str or self._columns[field.name] not in self._text
-        return given if typed else read.parsed(given, field.kind, self._decimal)
+        return given if typed else read.parsed(given, field.kind, self._written)
 
     def _raw(self, values: pa.Array | None, field: schema.Field, batch: pa.RecordBatch) -> NDArray[Any]:
         if values is None:
@@ -177,7 +178,7 @@ class Scorer:
                 del fields[field.name]
         return json.dumps(fields, default=lambda value: value.isoformat() if isinstance(value, date) else str(value))
 
-    def _answers(self, columns: problem.Columns) -> dict[str, NDArray[Any]]:
+    def _answers(self, columns: Columns) -> dict[str, NDArray[Any]]:
         answers = self._predictor.predict(columns)
         for addition in self._additions:
             answers |= addition.columns(columns)

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
-from ..data.read import HEAD_BYTES, dialect
+from ..data.read import HEAD_BYTES, STANDARD, Dialect, dialect
 from . import storage
 from .storage import Place
 
@@ -42,7 +42,7 @@ class Reading:
         schema: the schema of every batch.
         text: the columns that hold text which was never typed: those of a CSV file, and those that a path names.
         batches: the rows.
-        decimal: the decimal mark of numbers in such text.
+        written: how a CSV file writes its numbers and dates.
         bad_lines: lines of a CSV file that do not have the header's number of columns, as they are met; whoever has seen
             to them takes them out.
     """
@@ -50,7 +50,7 @@ class Reading:
     schema: pa.Schema
     text: frozenset[str]
     batches: Batches
-    decimal: str = "."
+    written: Dialect = STANDARD
     bad_lines: list[BadLine] = field(default_factory=list)
 
 
@@ -75,7 +75,7 @@ def _with_column(read: Reading, name: str, value: str) -> Reading:
         for batch, numbers in read.batches
     )
     schema = read.schema.append(pa.field(name, pa.string()))
-    return Reading(schema, read.text | {name}, batches, read.decimal, read.bad_lines)
+    return Reading(schema, read.text | {name}, batches, read.written, read.bad_lines)
 
 
 def _parquet(where: Place, rows: int, opened: contextlib.ExitStack) -> Reading:
@@ -137,7 +137,7 @@ def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
             ahead[:] = [number for number in ahead if number > done]
             yield batch, pa.array(numbers)
 
-    return Reading(stream.schema, frozenset(stream.schema.names), batches(), found.decimal, bad)
+    return Reading(stream.schema, frozenset(stream.schema.names), batches(), found, bad)
 
 
 class Writer:

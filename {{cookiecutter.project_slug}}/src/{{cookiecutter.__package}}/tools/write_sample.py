@@ -10,8 +10,8 @@ import pyarrow.parquet
 
 from .. import problem
 from ..base import params
+from ..base.fields import Columns
 from ..data import schema
-from ..problem import Columns
 
 
 def write_sample(settings: params.Data, *, drift: bool = False) -> Path:

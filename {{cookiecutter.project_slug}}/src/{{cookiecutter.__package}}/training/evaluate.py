@@ -13,9 +13,9 @@ from pydantic import AfterValidator, Field
 
 from .. import estimators, metrics, problem
 from ..base import params
+from ..base.fields import Columns
 from ..base.reports import rounded
 from ..data.clean import Dataset
-from ..problem import Columns
 from . import export
 
 FEW = 6

@@ -1,0 +1,134 @@
+"""Which columns a record should not have, and why: a person decides, or the defaults do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.clean import TELLING, together
+from .columns import Column
+
+FOLDS_ROWS = 4_000
+"""On so many rows it is tried whether a column tells the target by itself."""
+
+WORDS = 4
+"""Text of so many words is taken for something that a person wrote."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a column may not belong in the record, and whether it stays out of it unless somebody says otherwise."""
+
+    column: Column
+    why: str
+    out: bool = True
+
+
+def identifier(columns: list[Column]) -> Column | None:
+    """The column that names each row, if there is one: it never repeats, and is text without choices or a running number."""
+    unique = [c for c in columns if c.distinct == c.rows > 1 and c.kind in ("str", "int") and not c.choices]
+    named = [c for c in unique if (c.kind == "str" and not _prose(c)) or _running(c) or _says_id(c)]
+    return min(named, key=lambda c: (not _says_id(c), c.kind != "str"), default=None)
+
+
+def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> Iterator[Doubt]:
+    """Columns of nothing, names of rows, text of people, times that come later, and what tells the target; in this order."""
+    clock = next((column for column in columns if column.name == time), None)
+    left = []
+    for column in columns:
+        why = _worthless(column) or _later(column, clock) or _telling(column, target, classes)
+        if why:
+            yield Doubt(column, why)
+        elif column.kind == "str" and not column.choices:
+            prose = _prose(column) or column.distinct > (column.rows - column.missing) / 2
+            yield Doubt(
+                column, f"text with {column.distinct:,} values" + (", as people write it" if prose else ""), prose
+            )
+        else:
+            left.append(column)
+    numbers = [column for column in left if column.kind in ("int", "float", "bool")]
+    if not classes and numbers:
+        matrix, known = np.column_stack([column.numbers for column in numbers]), ~np.isnan(target.numbers)
+        telling = [numbers[place] for place in together(matrix[known], target.numbers[known])]
+        for column in telling:
+            others = ", ".join(other.given for other in telling if other is not column)
+            yield Doubt(column, f"tells {target.given} together with {others}" if others else f"tells {target.given}")
+
+
+def heavy(target: Column) -> bool:
+    """Whether most values of a positive number are small beside a few, so that its logarithm is easier to learn."""
+    values = target.numbers[~np.isnan(target.numbers)]
+    if values.min() < 0 or values.max() <= 0:
+        return False
+    middle, high = np.quantile(values, [0.5, 0.99])
+    return bool(high > 20 * max(middle, 1e-9) or (middle > 0 and values.max() > 100 * middle))
+
+
+def _worthless(column: Column) -> str:
+    if not column.distinct:
+        return "empty"
+    if column.distinct == 1:
+        return f"always {str(column.known[0]) if column.known else 'the same'}" + (
+            " or missing" if column.missing else ""
+        )
+    if column.distinct == column.rows > 1 and column.kind in ("str", "int") and not column.choices:
+        if column.kind == "str":
+            return "" if _prose(column) else "another name in each row"
+        return "a running number" if _running(column) else "an id" if _says_id(column) else ""
+    return ""
+
+
+def _prose(column: Column) -> bool:
+    return float(np.mean([len(str(value).split()) for value in column.known])) >= WORDS
+
+
+def _running(column: Column) -> bool:
+    """Whether whole numbers are as many as the range that they span, or rise from row to row."""
+    if column.kind != "int" or column.missing:
+        return False
+    return bool(column.most - column.least == column.rows - 1 and column.rows > 20)
+
+
+def _says_id(column: Column) -> bool:
+    return {"id", "uuid", "guid", "key"} & set(column.name.split("_")) != set() or column.name.endswith("id")
+
+
+def _later(column: Column, clock: Column | None) -> str:
+    if clock is None or column is clock or column.kind not in ("time", "day"):
+        return ""
+    after = column.numbers - clock.numbers
+    after = after[~np.isnan(after)]
+    return (
+        f"always after {clock.given}: known only later" if len(after) and after.min() >= 0 and after.max() > 0 else ""
+    )
+
+
+def _telling(column: Column, target: Column, classes: bool) -> str:
+    """Whether a small tree of this column alone foretells the target all but exactly, on rows that it was not made with."""
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    given, wanted = column.numbers, target.numbers
+    both = np.flatnonzero(~np.isnan(given) & ~np.isnan(wanted))
+    if len(both) < 40 or np.ptp(given[both]) == 0:
+        return ""
+    rows = both[:: max(1, len(both) // FOLDS_ROWS)]
+    said = f"tells {target.given} by itself"
+    if not classes and abs(np.corrcoef(_ranks(given[rows]), _ranks(wanted[rows]))[0, 1]) > TELLING:
+        return said
+    kind = DecisionTreeClassifier if classes else DecisionTreeRegressor
+    tree = kind(max_leaf_nodes=64, min_samples_leaf=5, random_state=0)
+    shuffled = np.random.default_rng(0).permutation(rows)
+    found = cross_val_predict(tree, given[shuffled][:, None], wanted[shuffled], cv=2)
+    if classes:
+        return said if balanced_accuracy_score(wanted[shuffled], found) > TELLING else ""
+    return said if 1 - np.var(found - wanted[shuffled]) / np.var(wanted[shuffled]) > TELLING else ""
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    places = np.unique(values, return_inverse=True)[1]
+    return np.asarray(places, np.float64)
