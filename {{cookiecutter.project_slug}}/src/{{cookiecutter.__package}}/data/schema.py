@@ -112,7 +112,8 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
 def rules(described: Any) -> Any:
     """A JSON schema without its words: what is asked of a record, not what is said of it."""
     if isinstance(described, dict):
-        words = {name for name in ("title", "description") if isinstance(described.get(name), str)}
+        said = {"title": str, "description": str, "examples": list}
+        words = {name for name, kind in said.items() if isinstance(described.get(name), kind)}
         return {name: rules(each) for name, each in described.items() if name not in words}
     return [rules(each) for each in described] if isinstance(described, list) else described
 
