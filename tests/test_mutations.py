@@ -99,7 +99,7 @@ MUTATIONS = {
     ),
     "unknown parameter accepted": (
         "estimators.py",
-        "for unknown in sorted(set(parameters) - known):",
+        "for unknown in sorted(set(parameters) - of):",
         "for unknown in ():",
     ),
     "estimator for another task": ("estimators.py", "if not fits(estimator):", "if False:"),
@@ -147,7 +147,7 @@ MUTATIONS = {
     "swallowed error": ("base/errors.py", "code = _say(str(error))", "code = 0"),
     "swallowed refusal": ("serving/app.py", '422, "invalid record"', '200, "invalid record"'),
     "lost limit": ("serving/app.py", "len(records) > most", "False"),
-    "no cache": ("model/fetch.py", "if not kept.exists():", "if True:"),
+    "no cache": ("model/fetch.py", 'if not (last / "model.json").is_file():', "if True:"),
     "a name for a content": ("data/data_lock.py", 'entry["origin"] != url if entry else path.exists()', "False"),
     "gate open": ("pipeline/gate.py", "if not loss(metric, score) <= loss(metric, rival)", "if False and (rival)"),
     "promotion forgets": (

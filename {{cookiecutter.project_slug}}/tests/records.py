@@ -14,7 +14,8 @@ ANSWER = list(problem.Answer.model_fields)
 """The fields of an answer."""
 
 REQUIRED = [field for field in schema.FIELDS if field.required]
-BOUNDED = next(field for field in REQUIRED if field.least is not None or field.choices)
+FIRST_REQUIRED = sorted(schema.FIELDS, key=lambda field: not field.required)
+BOUNDED = next(field for field in FIRST_REQUIRED if field.least is not None or field.choices)
 """A field that has a rule which a value of the right type can break."""
 
 

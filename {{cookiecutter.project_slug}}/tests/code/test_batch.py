@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from records import ANSWER, BOUNDED, REQUIRED, WRONG, broken
+from records import ANSWER, BOUNDED, FIRST_REQUIRED, REQUIRED, WRONG, broken
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
@@ -26,7 +26,7 @@ from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun
 from {{ cookiecutter.__package }}.serving.scorer import RECORD
 
-NUMBER = next(field for field in REQUIRED if field.kind in (int, float))
+NUMBER = next(field for field in FIRST_REQUIRED if field.kind in (int, float))
 LAST = next(field for field in REQUIRED[::-1] if field.least is not None or field.choices)
 
 
@@ -294,7 +294,7 @@ def test_a_damaged_file_is_named_and_does_not_stop_the_others(score, days, tmp_p
     [
         (ANSWER[0], [1.0], f"the column {ANSWER[0]} is there already"),
         (NUMBER.name, ["north"], f"column {NUMBER.name} should hold {TYPES[NUMBER.kind][1]}"),
-        (NUMBER.name, None, f"there is no column {NUMBER.name}"),
+        (REQUIRED[0].name, None, f"there is no column {REQUIRED[0].name}"),
     ],
 )
 def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, file, tmp_path, column, values, said):
