@@ -52,6 +52,7 @@ def project(bake):
     return bake(**NAMED, problem="churn", maturity_level="1").borrow_environment()
 
 
+@pytest.mark.slow
 def test_the_published_file_trains_in_one_command_as_well_as_a_careful_pipeline(project):
     path = str(project.path / "telco.csv")
     assert project.run(".venv/bin/python", "-c", PUBLISH, path).returncode == 0

@@ -113,6 +113,7 @@ def through_the_broker(project, sent):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_three_deployments_agree_on_ten_thousand_records(bake, tmp_path):
     web, batch, streaming = (
         bake(**NAMED, deployment=deployment, maturity_level="2").borrow_environment()
@@ -184,6 +185,7 @@ def test_a_model_that_cannot_be_used_is_refused_alike_by_every_deployment(bake, 
     assert said in line
 
 
+@pytest.mark.slow
 def test_a_folder_in_s3_is_scored_into_s3(bake, trained, s3):
     project = bake(**NAMED, deployment="batch", maturity_level="1").borrow_environment()
     shutil.copytree(trained, project.path / "model")

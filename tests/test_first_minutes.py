@@ -57,7 +57,9 @@ def test_a_python_that_is_too_old_is_named_and_one_that_will_do(bake, old_python
     assert not (project.path / ".pipenv").exists()
 
 
-@pytest.mark.parametrize("door", ["web", "batch", "streaming"])
+@pytest.mark.parametrize(
+    "door", ["web", *(pytest.param(door, marks=pytest.mark.slow) for door in ("batch", "streaming"))]
+)
 def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, door):
     project = bake(**NAMED, deployment=door).borrow_environment()
     # What `make train` leaves: a model, and a store without a registered version.
@@ -81,6 +83,7 @@ def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, door
         assert project.make(*words[door], MODEL_URI="model").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_is_and_a_moved_folder_keeps_its_runs(bake, tmp_path):
     project = bake(**NAMED).borrow_environment()
     assert project.make("pipeline").returncode == 0
@@ -103,6 +106,7 @@ def test_a_run_says_what_it_is_and_a_moved_folder_keeps_its_runs(bake, tmp_path)
     assert not was.exists(), "the second training wrote to where the folder was"
 
 
+@pytest.mark.slow
 def test_the_pages_of_mlflow_are_one_process_of_under_500_mb(bake):
     project = bake(**NAMED, maturity_level="0").borrow_environment()
     assert project.make("train").returncode == 0
@@ -127,6 +131,7 @@ def test_the_pages_of_mlflow_are_one_process_of_under_500_mb(bake):
         assert {"key": "mlflow.experimentKind", "value": "custom_model_development"} in experiment["tags"]
 
 
+@pytest.mark.slow
 def test_a_repository_around_the_project_that_does_not_track_it_lends_it_no_commit(bake):
     project = bake(**NAMED, maturity_level="0").borrow_environment()
     identity = ["-c", "user.name=Ana", "-c", "user.email=ana@localhost"]

@@ -353,8 +353,8 @@ def test_a_log_hears_of_the_progress_and_the_time_that_is_left(monkeypatch, caps
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_that_is_stopped_leaves_nothing_half_written(trained, tmp_path, monkeypatch, stop):
-    rows = schema.table(problem.sample(500_000 // len(schema.FIELDS), seed=1))
-    pa.parquet.write_table(pa.concat_tables([rows] * 4), tmp_path / "new.parquet")
+    rows = schema.table(problem.sample(50_000 // len(schema.FIELDS), seed=1))
+    pa.parquet.write_table(pa.concat_tables([rows] * 40), tmp_path / "new.parquet")
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
     command = [sys.executable, "-m", params.PACKAGE.name, "batch", "--input", str(tmp_path / "new.parquet"), "--output"]
     environment = {"cwd": params.ROOT / "src", "stderr": subprocess.PIPE, "text": True}
