@@ -116,6 +116,11 @@ def bake(cookies):
     return baked
 
 
+def pytest_collection_modifyitems(items):
+    """What takes long begins first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: ("test_bakes" in item.nodeid, "the_tests_of_a_level" not in item.nodeid))
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory, worker_id):
     """A folder that all workers of this run of the tests share."""
@@ -157,13 +162,29 @@ def unless_known(run_folder):
 
 
 @pytest.fixture(scope="session")
-def trained(cookies_session):
-    """The folder of a trained model of level 1, made once for all tests that only need one."""
+def trained(cookies_session, run_folder):
+    """The folder of a trained model of level 1, made once for all tests that only need one, by whichever worker is first."""
+    place = run_folder / "trained"
+    try:
+        place.mkdir()
+    except FileExistsError:
+        wait(lambda: (place / "model").exists() or (place / "failed").exists(), 300)
+        assert (place / "model").exists(), "another worker could not train: see its error"
+        return place / "model"
     result = cookies_session.bake(extra_context={**NAMED, "maturity_level": "1"})
     project = Project(pathlib.Path(result.project_path)).borrow_environment()
     done = project.make("train")
+    (project.path / "model").rename(place / "model") if done.returncode == 0 else (place / "failed").touch()
     assert done.returncode == 0, done.stderr
-    return project.path / "model"
+    return place / "model"
+
+
+def wait(until, seconds):
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
 
 
 DEPLOYMENTS = CHOICES["deployment"]

@@ -68,6 +68,7 @@ def test_the_published_file_trains_in_one_command_as_well_as_a_careful_pipeline(
     assert ours > float(reference.stdout) - 0.01
 
 
+@pytest.mark.slow
 def test_the_client_says_whom_to_write_to(project):
     assert project.make("train").returncode == 0
     code = (

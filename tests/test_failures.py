@@ -33,7 +33,7 @@ def project(bake):
 
 
 @needs_mounts
-@pytest.mark.parametrize("kilobytes", [1_000, 1_600, 2_300])
+@pytest.mark.parametrize("kilobytes", [1_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (1_600, 2_300))])
 def test_training_on_a_full_disk_says_so_and_leaves_no_model(project, kilobytes):
     """The disk is full while the store is made, or once the run is being logged."""
     script = (
@@ -63,7 +63,7 @@ def importing(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="what a process has loaded is told by Linux's /proc")
-@pytest.mark.parametrize("after", ["", "rows to train on", "kept as"])
+@pytest.mark.parametrize("after", ["", pytest.param("rows to train on", marks=pytest.mark.slow), "kept as"])
 def test_ctrl_c_while_training_is_one_line_and_leaves_no_model(project, after):
     """While modules are imported, while the estimator is fitted, and while the run is logged."""
     environment = {**os.environ, "PYTHONPATH": str(project.path / "src"), "PYTHONUNBUFFERED": "1"}
