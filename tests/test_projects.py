@@ -32,14 +32,19 @@ def post(port, content):
 
 
 PAIRS = [
-    ("ride-duration", "batch", "local", "2"),
-    ("ride-duration", "web", "local", "1"),
-    pytest.param("churn", "web", "remote", "2", marks=pytest.mark.slow),
-    pytest.param("churn", "streaming", "local", "1", marks=pytest.mark.slow),
-    pytest.param("own", "streaming", "remote", "2", marks=pytest.mark.slow),
-    pytest.param("churn", "batch", "remote", "1", marks=pytest.mark.slow),
+    ("ride-duration", "web", "local", "2"),
+    *(
+        pytest.param(problem, door, tracking, level, marks=pytest.mark.slow)
+        for problem, door, tracking, level in [
+            ("ride-duration", "batch", "local", "2"),
+            ("churn", "web", "remote", "2"),
+            ("churn", "streaming", "local", "1"),
+            ("own", "streaming", "remote", "2"),
+            ("churn", "batch", "remote", "1"),
+        ]
+    ),
 ]
-"""Every pair of a problem, a deployment, a way of tracking and a level that has tests; without the slow ones, each of them."""
+"""Every pair of a problem, a deployment, a way of tracking and a level that has tests; most of them among the slow runs."""
 
 
 @pytest.mark.parametrize(("problem", "door", "tracking", "level"), PAIRS)
