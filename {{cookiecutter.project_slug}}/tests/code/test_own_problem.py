@@ -16,6 +16,7 @@ from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import schema
 from {{ cookiecutter.__package }}.tools import check_problem
+from {{ cookiecutter.__package }}.tools.drafting import columns as drafted_columns
 from {{ cookiecutter.__package }}.tools.drafting import command, doubts, text
 from {{ cookiecutter.__package }}.tools.drafting import tests as drafted_tests
 
@@ -118,6 +119,12 @@ def drafted(tmp_path, monkeypatch):
     return make
 
 
+def looked(path, target):
+    """What `doubts` is asked with."""
+    found = {column.name: column for column in drafted_columns.look(path)}
+    return [column for name, column in found.items() if name != target], found[target], "", False
+
+
 def columns(rows=200):
     rng = np.random.default_rng(1)
     return {
@@ -164,6 +171,20 @@ def test_a_time_that_is_missing_is_no_hour(drafted):
     held |= {"size_m": held["Size (m)"], "colour": np.array(["red"], object), "town": np.array(["town 1"], object)}
     (row,) = module.features(held)
     assert np.isnan(row[[module.FEATURES.index("when_hour"), module.FEATURES.index("when_weekday")]]).all()
+
+
+def test_names_that_python_or_a_record_has_already_are_spelled_with_a_line_behind(drafted):
+    taken = {name: columns()["count"] for name in ("copy", "json", "schema", "model_config", "class", "self", "2nd")}
+    module = drafted("what", **taken, what=columns()["ok"])
+    assert list(module.FEATURES) == ["copy_", "json_", "schema_", "model_config_", "class_", "self", "c_2nd"]
+    assert module.ALIASES["copy"] == "copy_"
+
+
+def test_times_with_an_offset_are_left_out_with_the_remedy(tmp_path):
+    times = ["2024-01-10T08:30:00+02:00", "2024-01-11T08:30:00Z"] * 20
+    pa.csv.write_csv(pa.table({"at": times, "size": range(40), "what": range(40)[::-1]}), tmp_path / "data.csv")
+    found = [doubt for doubt in doubts.doubts(*looked(tmp_path / "data.csv", "what")) if doubt.column.name == "at"]
+    assert [(doubt.out, "local times" in doubt.why) for doubt in found] == [(True, True)]
 
 
 def test_a_code_that_begins_with_a_nought_stays_what_it_is(drafted):
@@ -291,6 +312,10 @@ def test_the_drafted_tests_are_python_and_name_the_target(tmp_path, values):
         ("a,b\n1,2\n2,3\n", ["a", "--drop", "c"], "DROP='c'"),
         ("a,b\n1,x\n2,y\n", ["b", "--task", "regression"], "holds no numbers"),
         ("a,b\n1,x\n2,y\n", [""], "say which file"),
+        ("a,b\n1,2\n2,3\n", ["a", "--id", "a"], "ID=a is the target"),
+        ("a,b\n1,2\n2,3\n", ["a", "--drop", "b,a"], "DROP=a is the target"),
+        ("a,b\n1,2\n2,3\n", ["a", "--time", "b"], "TIME=b holds no times, such as 2"),
+        ("a,b\n1,2024-01-01\n2,\n", ["a", "--time", "b"], "TIME=b is missing in 1 of 2 rows"),
     ],
 )
 def test_data_that_will_not_do_is_refused_in_one_line(tmp_path, content, words, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,9 @@ def partial_dependence(matrix: NDArray[np.float32], estimator: Any, drops: NDArr
     features = np.argsort(-drops)[:4].tolist()
     axes = figure.subplots(1, len(features), squeeze=False).ravel()
     target = {"target": 0} if problem.TASK == "multiclass" else {}
-    PartialDependenceDisplay.from_estimator(
-        estimator, matrix[:500], features, feature_names=problem.FEATURES, ax=axes, grid_resolution=30, **target
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a feature that changes nothing has a flat line
+        PartialDependenceDisplay.from_estimator(
+            estimator, matrix[:500], features, feature_names=problem.FEATURES, ax=axes, grid_resolution=30, **target
+        )
     return figure

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from ...base.errors import UserError
 from ...data import read
@@ -83,7 +84,8 @@ def spelled(given: str) -> str:
     """A column's name as a field of a record can have it."""
     plain = unicodedata.normalize("NFKD", given).encode("ascii", "ignore").decode()
     name = re.sub(r"\W+", "_", plain).strip("_").lower() or "column"
-    return f"{name}_" if keyword.iskeyword(name) else f"c_{name}" if name[0].isdigit() else name
+    taken = keyword.iskeyword(name) or hasattr(BaseModel, name)
+    return f"{name}_" if taken else f"c_{name}" if name[0].isdigit() else name
 
 
 def _column(given: str, chunks: pa.ChunkedArray, dialect: read.Dialect) -> Column:
@@ -108,6 +110,8 @@ def _typed(given: str, values: pa.Array, dialect: read.Dialect) -> tuple[str, pa
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _parsed(values.cast(pa.string()), dialect)
     kind = values.type
+    if pa.types.is_timestamp(kind) and kind.tz:
+        kind, values = pa.string(), values.cast(pa.string())
     if pa.types.is_string(kind):
         return "str", values
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):

@@ -41,6 +41,9 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
     target = named("TARGET", given.target)
     kind, classes = task(target, given.task)
     rest = [column for column in columns if column is not target]
+    for word, said in (("ID", given.id), ("TIME", given.time), *(("DROP", each) for each in given.drop.split(","))):
+        if said.strip() and named(word, said.strip()) is target:
+            raise UserError(f"{word}={said.strip()} is the target: it is what is to be predicted")
     dropped = [named("DROP", name.strip()) for name in given.drop.split(",") if name.strip()]
     rest = [column for column in rest if column not in dropped]
     name = named("ID", given.id) if given.id else identifier(rest)
@@ -49,7 +52,7 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
     rest = [column for column in rest if column is not name]
     if name is not None:
         print(f"  the id of a row: {name.given}")
-    clock = named("TIME", given.time).name if given.time else _clock(rest)
+    clock = _timely(named("TIME", given.time)).name if given.time else _clock(rest)
     out = []
     for doubt in doubts(rest, target, clock, bool(classes)):
         leave = ask(f"{doubt.column.given}: {doubt.why}. Leave it out?", doubt.out)
@@ -61,6 +64,17 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
     clock = clock if any(column.name == clock for column in fields) else ""
     called = name.name if name is not None else "id"
     return Plan(given.source.name, target, kind, classes, fields, clock, called, given.title, given.unit)
+
+
+def _timely(column: Column) -> Column:
+    if column.kind not in ("time", "day"):
+        example = f", such as {column.known[0]!r}" if column.known else ""
+        raise UserError(f"TIME={column.given} holds no times{example}: rows are ordered by the time that it names")
+    if column.missing:
+        raise UserError(
+            f"TIME={column.given} is missing in {column.missing:,} of {column.rows:,} rows, which are ordered by it"
+        )
+    return column
 
 
 def _clock(columns: list[Column]) -> str:
@@ -160,7 +174,7 @@ def main() -> None:
         raise UserError("stopped; nothing was written") from None
     print("\n".join(write(made)))
     print(
-        f"{made.task} of {made.target.given} from {len(made.fields)} columns"
+        f"{made.task} of {made.target.given} from {len(made.fields)} column{'s' * (len(made.fields) > 1)}"
         + (f", by {made.time}" if made.time else "")
     )
     if made.classes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ WORDS = 4
 """Text of so many words is taken for something that a person wrote."""
 
 
+OFFSET = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*(Z|[+-]\d{2}:?\d{2})")
+"""A time that says how far its clock is from UTC; a record's times are those of the clock on the wall."""
+
+
 @dataclass(frozen=True)
 class Doubt:
     """Why a column may not belong in the record, and whether it stays out of it unless somebody says otherwise."""
@@ -29,7 +34,9 @@ class Doubt:
 
 def identifier(columns: list[Column]) -> Column | None:
     """The column that names each row, if there is one: it never repeats, and is text without choices or a running number."""
-    unique = [c for c in columns if c.distinct == c.rows > 1 and c.kind in ("str", "int") and not c.choices]
+    unique = [
+        c for c in columns if c.distinct == c.rows > 1 and c.kind in ("str", "int") and not c.choices and not _abroad(c)
+    ]
     named = [c for c in unique if (c.kind == "str" and not _prose(c)) or _running(c) or _says_id(c)]
     return min(named, key=lambda c: (not _says_id(c), c.kind != "str"), default=None)
 
@@ -39,7 +46,7 @@ def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> I
     clock = next((column for column in columns if column.name == time), None)
     left = []
     for column in columns:
-        why = _worthless(column) or _later(column, clock) or _telling(column, target, classes)
+        why = _abroad(column) or _worthless(column) or _later(column, clock) or _telling(column, target, classes)
         if why:
             yield Doubt(column, why)
         elif column.kind == "str" and not column.choices:
@@ -79,6 +86,11 @@ def _worthless(column: Column) -> str:
             return "" if _prose(column) else "another name in each row"
         return "a running number" if _running(column) else "an id" if _says_id(column) else ""
     return ""
+
+
+def _abroad(column: Column) -> str:
+    offset = column.kind == "str" and column.known and all(OFFSET.fullmatch(str(each)) for each in column.known[:100])
+    return "times with an offset from UTC: write them as local times, and they can be learned from" if offset else ""
 
 
 def _prose(column: Column) -> bool:
