@@ -140,6 +140,17 @@ def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
         assert fewest <= len(names) - 1 <= 9, f"{folder} has {names}"
 
 
+YOUNGER = r"^\.ONESHELL|::?:=|^\S+ *!=|\$\((file|let|intcmp) |^(undefine|private) |^define \w+ *=|&:|\.RECIPEPREFIX|\.SHELLSTATUS"
+"""What GNU make 3.81, macOS's own, does not know (from the NEWS file of GNU make)."""
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+def test_the_makefile_asks_for_nothing_that_macos_s_own_make_lacks(baked, answers):
+    for text in (baked(**answers).text("Makefile"), (ROOT / "Makefile").read_text(encoding="utf-8")):
+        found = re.search(YOUNGER, text, flags=re.M)
+        assert not found, found[0]
+
+
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
 def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
     project = baked(**answers)

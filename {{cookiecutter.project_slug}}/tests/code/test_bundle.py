@@ -51,6 +51,17 @@ def test_a_card_that_is_no_json_is_refused(model_copy):
         bundle.read(model_copy)
 
 
+@pytest.mark.parametrize(
+    "damage", [{"golden": {}}, {"golden": {"features": [[1], [2, 3]]}}, {"record": 7}, {"decision": []}]
+)
+def test_a_card_that_lacks_what_it_should_say_is_refused_in_one_line(trained, damage):
+    found = bundle.read(trained.folder)
+    with pytest.raises(ModelError) as refused:
+        Predictor(Bundle(found.graph, {**found.card, **damage}, found.extras))
+    assert "train again" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_card_that_names_files_elsewhere_is_refused(model_copy):
     secret = model_copy.parent / "secret"
     secret.write_bytes(b"secret")

@@ -115,3 +115,22 @@ def test_a_store_that_cannot_be_written_names_nothing(project, monkeypatch):
     with pytest.raises(UserError, match="cannot be written"):
         make_data(monkeypatch, "--keep", str(project / "data" / "rows.parquet"))
     assert not (project / "data.lock").exists()
+
+
+@pytest.mark.parametrize("name", ["../rows.parquet", "/etc/passwd", "data/../../x", "data/\0", "d" * 300])
+def test_a_name_that_is_no_file_of_the_project_is_refused_and_nothing_written(project, name):
+    entry = {"sha256": "ab" * 32, "bytes": 1, "rows": 1, "span": "", "origin": ""}
+    data_lock.FILE.write_text(json.dumps({name: entry}))
+    before = sorted(project.parent.rglob("*"))
+    with pytest.raises(UserError, match="which is no file of this project"):
+        list(data_lock.restore_all())
+    assert sorted(project.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"sha256": "../x", "bytes": 1, "rows": 1}, {"sha256": "ab" * 32, "bytes": 1, "rows": []}]
+)
+def test_an_entry_that_lacks_what_it_should_say_is_named(project, entry):
+    data_lock.FILE.write_text(json.dumps({"data/rows.parquet": entry}))
+    with pytest.raises(UserError, match=r"data\.lock is damaged \(data/rows.parquet"):
+        data_lock.entries()

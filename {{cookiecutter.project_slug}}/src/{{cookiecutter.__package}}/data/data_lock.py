@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs
 import requests
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from .. import problem
@@ -32,6 +33,25 @@ CACHE = ROOT / ".cache" / "data"
 TIMEOUT_SECONDS = 20
 
 
+LONGEST = 200
+"""Of a path, so that no file system refuses it."""
+
+
+class Entry(BaseModel):
+    """What is known of a data set."""
+
+    model_config = ConfigDict(extra="allow")
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int
+    rows: int
+    span: str = ""
+    origin: str = ""
+
+
+ENTRIES = TypeAdapter(dict[str, Entry])
+
+
 def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
     """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set; of this lock or another one.
 
@@ -39,12 +59,18 @@ def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
         UserError: the file is damaged.
     """
     try:
-        found = json.loads((file or FILE).read_text(encoding="utf-8"))
-        return {name: dict(entry) for name, entry in found.items()}
+        known = ENTRIES.validate_json((file or FILE).read_bytes())
     except FileNotFoundError:
         return {}
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{FILE.name} is damaged ({error}): bring it back with `git checkout {FILE.name}`") from None
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))[:80]
+        raise UserError(
+            f"{FILE.name} is damaged ({where}{': ' if where else ''}{error.errors()[0]['msg']}): bring it back with `git checkout {FILE.name}`"
+        ) from None
+    for name in known:
+        if len(name) > LONGEST or not name.isprintable() or not named(ROOT / name):
+            raise UserError(f"{FILE.name} names {name[:80]!r}, which is no file of this project: take that entry out")
+    return {name: entry.model_dump() for name, entry in known.items()}
 
 
 def named(path: Path) -> str:

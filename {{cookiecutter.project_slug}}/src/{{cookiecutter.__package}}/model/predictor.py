@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from .. import estimators, problem
+from ..base.errors import first_line
 from ..base.fields import Columns
 from ..data import schema
 from .bundle import Bundle, MismatchError, ModelError
@@ -50,6 +51,15 @@ class Predictor:
     additions: Mapping[str, Any] = {}
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        try:
+            self._prove(bundle, threads)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(
+                f"model.json does not say what it should ({type(error).__name__}: {first_line(error)}): train again"
+            ) from None
+
+    def _prove(self, bundle: Bundle, threads: int) -> None:
+        """Load the model, and see that it is one for this code that answers as where it was made."""
         _same_record(bundle.card)
         run = _graph if bundle.file.endswith(".onnx") else _estimator
         self._scores = run(bundle, len(problem.FEATURES), threads)
