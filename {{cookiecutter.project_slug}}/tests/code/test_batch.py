@@ -115,6 +115,15 @@ def test_a_file_that_is_bad_all_through_is_not_read_to_its_end(score, tmp_path):
     assert len(read(tmp_path / "scored.csv.rejected.parquet")) == counts.rejected
 
 
+def test_a_line_that_is_no_utf_8_fails_the_file_and_is_told_once(score, tmp_path, capfd):
+    write_csv(tmp_path / "new.csv", problem.EXAMPLE)
+    with (tmp_path / "new.csv").open("ab") as given:
+        given.write(b"\xff,1\n")
+    counts = score(tmp_path / "new.csv", tmp_path / "scored.parquet")
+    assert len(counts.failed) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_bad_lines_are_written_as_they_come(score, tmp_path):
     """Whoever kept them until the end would need memory for all of a file's, and time to look them up in each batch."""
     write_csv(tmp_path / "new.csv", problem.EXAMPLE)

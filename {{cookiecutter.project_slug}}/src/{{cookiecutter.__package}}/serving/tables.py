@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -125,6 +126,8 @@ def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
     # With threads a bad line would not know its number.
     how = pa.csv.ReadOptions(block_size=HEAD_BYTES, use_threads=False)
     file = opened.enter_context(where.system.open_input_stream(where.path))
+    opened.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+    sys.unraisablehook = _unless_text
     stream = pa.csv.open_csv(file, how, **found.options(skip))
 
     def batches() -> Batches:
@@ -138,6 +141,12 @@ def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
             yield batch, pa.array(numbers)
 
     return Reading(stream.schema, frozenset(stream.schema.names), batches(), found, bad)
+
+
+def _unless_text(told: Any) -> None:
+    """Of a line that is no UTF-8 pyarrow tells twice: by a traceback on the terminal, and by the error that it raises then."""
+    if not isinstance(told.exc_value, UnicodeDecodeError):
+        sys.__unraisablehook__(told)
 
 
 class Writer:
