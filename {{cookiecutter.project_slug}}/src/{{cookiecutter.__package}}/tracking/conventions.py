@@ -74,9 +74,11 @@ def point_mlflow_at(address: str) -> None:
     given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
-    # MLflow has written the variable too, which is the user's: `uri` must go on telling what it was set to.
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if given is not None:
+    # MLflow has written the variable too, which is the user's: `uri` must go on telling what it was set to, and in no
+    # moment may another thread find it gone.
+    if given is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    else:
         os.environ["MLFLOW_TRACKING_URI"] = given
     database = Path(address.removeprefix("sqlite:///"))
     if not address.startswith("sqlite:///"):
