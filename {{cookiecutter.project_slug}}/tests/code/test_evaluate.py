@@ -22,6 +22,16 @@ def test_an_interval_is_narrower_the_more_rows_there_are(predictor, dataset):
     assert 0 < widths[1] < widths[0]
 
 
+def test_of_very_many_rows_smaller_resamples_give_an_interval_as_wide(predictor, dataset, monkeypatch):
+    scores = predictor.measured(dataset.columns)
+    widths = []
+    for most in (len(scores), len(scores) // 4):
+        monkeypatch.setattr(evaluate, "MOST", most)
+        low, high = evaluate.interval(dataset.target, scores, seed=1)[problem.METRIC]
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.35)
+
+
 @pytest.mark.parametrize("folds", [1, -1, 21])
 def test_a_number_of_folds_that_makes_no_sense_is_refused_in_one_line(tmp_path, folds):
     (tmp_path / "params.toml").write_text(f"[evaluate]\nfolds = {folds}\n")

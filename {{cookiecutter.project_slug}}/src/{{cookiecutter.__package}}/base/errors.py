@@ -68,5 +68,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _say(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # A message may quote a file: nothing of it may steer the terminal.
+    line = "".join(each if each.isprintable() else "\ufffd" for each in " ".join(message.split()))
+    print(f"error: {line}", file=sys.stderr)
     return 1

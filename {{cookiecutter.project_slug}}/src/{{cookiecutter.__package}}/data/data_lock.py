@@ -68,7 +68,7 @@ def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
             f"{FILE.name} is damaged ({where}{': ' if where else ''}{error.errors()[0]['msg']}): bring it back with `git checkout {FILE.name}`"
         ) from None
     for name in known:
-        if len(name) > LONGEST or not name.isprintable() or not named(ROOT / name):
+        if len(name) > LONGEST or not name.isprintable() or not named(ROOT / name) or (ROOT / name).is_dir():
             raise UserError(f"{FILE.name} names {name[:80]!r}, which is no file of this project: take that entry out")
     return {name: entry.model_dump() for name, entry in known.items()}
 

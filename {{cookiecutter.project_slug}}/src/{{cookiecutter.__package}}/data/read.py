@@ -150,7 +150,12 @@ def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tu
             found = dialect(stream.read(HEAD_BYTES), path)
         with pa.input_stream(str(path), compression="detect") as stream:
             return pa.csv.read_csv(stream, **found.options()).select(wanted(found.names)), found
-    except (pa.ArrowException, OSError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        KeyError,
+        UnicodeError,
+    ) as error:  # the last two where Parquet's own parts disagree
         raise UserError(f"{path} is not a readable {kind} file: {first_line(error)}") from None
 
 

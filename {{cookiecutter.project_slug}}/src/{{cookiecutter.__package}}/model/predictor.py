@@ -53,10 +53,13 @@ class Predictor:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         try:
             self._prove(bundle, threads)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"model.json does not say what it should ({type(error).__name__}: {first_line(error)}): train again"
-            ) from None
+        except ModelError:
+            raise
+        except (
+            Exception
+        ) as error:  # a card or a graph that is damaged may raise anything; onnxruntime's errors share no base
+            what = f"{type(error).__name__}: {first_line(error)[:200]}"
+            raise ModelError(f"the model or its card does not hold what it should ({what}): train again") from None
 
     def _prove(self, bundle: Bundle, threads: int) -> None:
         """Load the model, and see that it is one for this code that answers as where it was made."""
