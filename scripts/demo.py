@@ -44,8 +44,7 @@ def main():
     bake = (sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-f", "-o", str(build), str(ROOT))
     step("cookiecutter . --output-dir build", *bake)
     step("make setup", "make", "--no-print-directory", "setup", f'PIPENV="{given.pipenv}"', cwd=project)
-    for target in ("train", "pipeline"):
-        step(f"make {target}", "make", "--no-print-directory", target, cwd=project)
+    step("make pipeline", "make", "--no-print-directory", "pipeline", cwd=project)
     print("\n$ make serve", flush=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "MLFLOW_"))}
     command = ["make", "--no-print-directory", "serve", f"PORT={given.port}"]
