@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.data import clean, schema
@@ -15,8 +16,13 @@ ANSWER = list(problem.Answer.model_fields)
 
 REQUIRED = [field for field in schema.FIELDS if field.required]
 FIRST_REQUIRED = sorted(schema.FIELDS, key=lambda field: not field.required)
-BOUNDED = next(field for field in FIRST_REQUIRED if field.least is not None or field.choices)
-"""A field that has a rule which a value of the right type can break."""
+RULED = [field for field in FIRST_REQUIRED if field.least is not None or field.choices]
+"""Fields that have a rule which a value of the right type can break."""
+
+BOUNDED = (RULED or FIRST_REQUIRED)[0]
+"""One of them, if there is one."""
+
+needs_a_rule = pytest.mark.skipif(not RULED, reason="no field of this problem has bounds or choices")
 
 
 def several(count: int, seed: int = 3) -> list[dict[str, Any]]:
@@ -26,7 +32,9 @@ def several(count: int, seed: int = 3) -> list[dict[str, Any]]:
 
 
 def broken(field: schema.Field) -> Any:
-    """A value of the field's own type that breaks its rule."""
+    """A value of the field's own type that breaks its rule; where it has none, a value of another type."""
+    if field.least is None and not field.choices:
+        return wrong(field)[0]
     return "nothing of the kind" if field.choices else field.kind(field.least - 1)
 
 

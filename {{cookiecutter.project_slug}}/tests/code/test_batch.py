@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from records import ANSWER, BOUNDED, FIRST_REQUIRED, REQUIRED, WRONG, broken
+from records import ANSWER, BOUNDED, FIRST_REQUIRED, REQUIRED, RULED, WRONG, broken, needs_a_rule
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
@@ -26,8 +26,9 @@ from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun
 from {{ cookiecutter.__package }}.serving.scorer import RECORD
 
-NUMBER = next(field for field in FIRST_REQUIRED if field.kind in (int, float))
-LAST = next(field for field in REQUIRED[::-1] if field.least is not None or field.choices)
+pytestmark = needs_a_rule
+NUMBER = next((field for field in FIRST_REQUIRED if field.kind in (int, float)), BOUNDED)
+LAST = next((field for field in RULED[::-1] if field.required), BOUNDED)
 
 
 @pytest.fixture

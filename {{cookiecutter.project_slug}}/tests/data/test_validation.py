@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from records import BOUNDED, broken
+from records import BOUNDED, broken, needs_a_rule
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base.errors import UserError
@@ -42,6 +42,7 @@ def test_too_few_rows(require, dataset, tmp_path):
     assert "FAIL" in (tmp_path / "data.md").read_text()
 
 
+@needs_a_rule
 def test_too_many_dropped_rows(require):
     raw = dict(problem.prepare(problem.sample(1_000, 1)))
     raw[BOUNDED.name][:300] = broken(BOUNDED)
@@ -49,6 +50,7 @@ def test_too_many_dropped_rows(require):
         require(clean.clean("raw", raw), Validation(), raw)
 
 
+@needs_a_rule
 def test_the_report_tells_types_gaps_and_words_that_nobody_knows(require, dataset, tmp_path):
     raw = dict(problem.prepare(problem.sample(1_000, 1)))
     field = BOUNDED
