@@ -116,7 +116,16 @@ class Scorer:
             if values is not None and said is not None and self._columns[field.name] in self._text:
                 suspect |= np.asarray(said.is_valid()) & np.asarray(values.is_null())
         keep, records, reasons = ~suspect, {}, {}
+        dated = [field.name for field in schema.FIELDS if field.kind is np.datetime64]
+        times = [
+            (name, values) for name in dated if (values := given[name]) is not None and pa.types.is_string(values.type)
+        ]
         for row in np.flatnonzero(suspect).tolist():
+            number = next((name for name, values in times if str(values[row]).strip().isdecimal()), "")
+            if number:
+                # pydantic takes it for seconds since 1970; nobody who writes a column of numbers says which unit they have.
+                reasons[row] = f"{number}: Input should be a date or a time, not a number"
+                continue
             try:
                 records[row] = RECORD.validate_json(self._json(given, held, row))
                 keep[row] = True
@@ -124,6 +133,10 @@ class Scorer:
                 reasons[row] = schema.reason(error)
         if schema.PLAIN:
             columns = {field.name: raw[field.name][keep].astype(field.dtype) for field in schema.FIELDS}
+            # What only the record itself could read has its value from there.
+            places = np.searchsorted(np.flatnonzero(keep), list(records))
+            for name, values in schema.columns(list(records.values())).items() if records else ():
+                columns[name][places] = values
         else:
             columns = schema.columns(list(records.values()))
         gone = pa.array(np.flatnonzero(~keep))
