@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 
-from report import PROJECT, PYTHON, ROOT, environment, machine, plot, section
+from report import PROJECT, PYTHON, ROOT, bake, environment, machine, plot, section
 
 PORT = "9701"
 RECORD = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6, "lpep_pickup_datetime": "2024-01-10T08:30:00"}
@@ -98,6 +98,7 @@ def measure(command, cwd, path, body, script, seconds, port):
                     sys.exit(f"{command} did not answer")
                 time.sleep(0.02)
         first = time.monotonic() - started
+        time.sleep(5)  # what asks the registry beside a service of level 3 takes seconds to load
         load = ["wrk", "--latency", "-t1", "-c32", f"-d{seconds}s", "-s", script, url]
         subprocess.run([*load[:4], "-d2s", *load[5:]], capture_output=True, check=True)
         done = subprocess.run(load, capture_output=True, text=True, check=True).stdout
@@ -142,6 +143,18 @@ def prepare(folder):
     options = {"cwd": PROJECT, "env": environment(), "check": True, "stdout": subprocess.DEVNULL}
     subprocess.run([PYTHON, "-c", PREPARE, estimator], **options)
     subprocess.run([PYTHON, "-m", "ride_duration", "source", str(folder / "model")], **options)
+    watched(folder)
+
+
+def watched(folder):
+    """Bake a project of level 3 whose challenger answers a tenth of the keys; each prediction is logged."""
+    project = bake(folder, maturity_level="3")
+    settings = project / "params.toml"
+    settings.write_text(settings.read_text().replace("min_child_weight = 5", "min_child_weight = 6"))
+    options = {"cwd": project, "env": environment(project), "check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run([PYTHON, "-m", "ride_duration", "pipeline"], **options)
+    settings.write_text(settings.read_text().replace("min_child_weight = 6", "min_child_weight = 5"))
+    subprocess.run([PYTHON, "-m", "ride_duration", "share", "ab", "--share", "0.1", "--version", "2"], **options)
 
 
 def services(folder):
@@ -149,9 +162,13 @@ def services(folder):
     gunicorn = [PYTHON, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py"), "--bind", f"127.0.0.1:{PORT}"]
     ours = ["env", f"MODEL_URI={folder / 'model'}", PYTHON, "-m", "ride_duration", "web", "--port", PORT]
     uvicorn = [PYTHON, "-m", "uvicorn", "fast:app", "--workers", "2", "--port", PORT, "--log-level", "error"]
+    project = folder / "ride-duration"
+    own = environment(project)
+    level3 = ["env", f"PYTHONPATH={own['PYTHONPATH']}", f"MLFLOW_TRACKING_URI={own['MLFLOW_TRACKING_URI']}", *ours[2:]]
     mlflow = [PYTHON, "-m", "mlflow", "models", "serve", "-m", "models:/ride-duration@champion"]
     return {
         "this service": (ours, PROJECT, "/predict", RECORD),
+        "the same at level 3: log and split": (level3, project, "/predict", RECORD),
         "bare Flask, a constant": ([*gunicorn, "bare:app"], folder, "/predict", RECORD),
         "FastAPI + uvicorn, estimator": (uvicorn, folder, "/predict", RECORD),
         "mlflow models serve": (
@@ -210,7 +227,8 @@ def write(results, given):
     section(
         "Serving",
         f"""`benchmarks/serve.py` ({machine()}): one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s, {given.rounds} rounds
-in turn, the default bake's model; ours comes from a folder, as in the image. Figures are medians of the rounds, requests/s
+in turn, the default bake's model; ours comes from a folder, as in the image; at level 3 it follows the registry, logs each prediction
+and lets a challenger answer a tenth of the keys. Figures are medians of the rounds, requests/s
 with the least and the most beside it.
 
 | service | least | requests/s | most | ours / theirs | p50 ms | p99 ms | s to first prediction | theirs / ours | resident MB |

@@ -11,13 +11,12 @@ ANSWERS = {
     "ci": "{{ cookiecutter.ci }}",
 }
 RIDES, CHURN, OWN = ({"problem": answer} for answer in ("ride-duration", "churn", "own"))
-WEB, BATCH, STREAMING = ({"deployment": answer} for answer in ("web", "batch", "streaming"))
+WEB, BATCH, STREAMING, SERVICE = ({"deployment": answer} for answer in ("web", "batch", "streaming", "web streaming"))
 LOCAL, REMOTE, GITHUB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}
-DEVOPS, TRAINING, BY_HAND = {"from": 1}, {"from": 2}, {"to": 1}
+DEVOPS, TRAINING, DELIVERY, OPERATION, BY_HAND, BY_REQUEST, BY_ITSELF = {"from": 1}, {"from": 2}, {"from": 3}, {"from": 4}, {"to": 1}, {"to": 2}, {"to": 3}
 PACKAGE = "src/{{ cookiecutter.__package }}/"
 OF_A_PROBLEM = f"{PACKAGE}problem tests/code/test_problem tests/data/test_sample tests/model/test_behaviour"
-OF_A_LEVEL = f"{PACKAGE}serving/served_model {PACKAGE}training/recipe"
-VARIANTS = ("ride_duration", "churn", "own", "local", "remote", "level0", "level2")
+VARIANTS = ("ride_duration", "churn", "own", "local", "remote", "service", "web", "batch", "streaming", "level0", "level2", "level3", "level4")
 
 
 def each(start, names, end, *conditions):
@@ -30,14 +29,28 @@ KEEP = {
     **each("", OF_A_PROBLEM, ".ride_duration.py", RIDES),
     **each("", OF_A_PROBLEM, ".churn.py", CHURN),
     **each("", OF_A_PROBLEM, ".own.py", OWN),
-    **each("", OF_A_LEVEL, ".level0.py", BY_HAND),
-    **each("", OF_A_LEVEL, ".level2.py", TRAINING),
+    **each(PACKAGE, "serving/served_model training/recipe", ".level0.py", BY_HAND),
+    **each(PACKAGE, "training/recipe", ".level2.py", TRAINING),
+    **each(PACKAGE, "serving/served_model pipeline/gate", ".level2.py", TRAINING, BY_REQUEST),
+    **each(PACKAGE, "serving/served_model", ".level3.py", DELIVERY, BY_ITSELF),
+    **each(PACKAGE, "serving/served_model", ".level4.py", OPERATION),
+    **each(PACKAGE, "pipeline/gate", ".level3.py", DELIVERY),
+    **each(f"{PACKAGE}pipeline/", "rival verdict", ".py", DELIVERY),
+    **each(f"{PACKAGE}pipeline/", "operate retrain rollout", ".py", OPERATION),
+    **each(f"{PACKAGE}model/", "ab_split following live", ".py", DELIVERY),
+    **each(f"{PACKAGE}registry/", "share", ".py", DELIVERY),
+    **each(f"{PACKAGE}tools/", "predictions", ".py", DELIVERY),
+    **each(PACKAGE, "monitoring", "", DELIVERY),
+    **each(f"{PACKAGE}monitoring/", "counted monitor monitor_page windows", ".py", OPERATION),
+    **each(f"{PACKAGE}monitoring/", "logged", ".batch.py", DELIVERY, BATCH),
+    **each(f"{PACKAGE}monitoring/", "logged", ".service.py", DELIVERY, SERVICE),
     **each(f"{PACKAGE}tracking/", "store training_run", ".local.py", LOCAL),
     **each(f"{PACKAGE}tracking/", "store training_run", ".remote.py", REMOTE),
     **each(f"{PACKAGE}tracking/", "copy_runs outbox server_errors", ".py", REMOTE),
     **each(f"{PACKAGE}tools/", "migrate", ".py", REMOTE),
     **each(f"{PACKAGE}tools/", "open_ui", ".py", LOCAL),
     **each(PACKAGE, "tracking_server", "", REMOTE),
+    **each(f"{PACKAGE}tracking_server/", "follow_calls", ".py", REMOTE, DELIVERY),
     **each(f"{PACKAGE}serving/", "app.py templates static", "", WEB),
     **each(f"{PACKAGE}serving/", "batch job job_run progress scorer spark storage tables", ".py", BATCH),
     **each(f"{PACKAGE}serving/", "broker health worker", ".py", STREAMING),
@@ -49,25 +62,47 @@ KEEP = {
     **each(f"{PACKAGE}tools/", "get_data registry reproduce", ".py", TRAINING),
     **each(PACKAGE, "pipeline registry", "", TRAINING),
     **each("", ".env.example deploy/tracking-server examples/webhook.py tests/code/test_outbox.py tests/code/test_server.py", "", REMOTE),
+    **each("deploy/", "aws kubernetes", "", DELIVERY),
+    **each("deploy/", "monitoring", "", OPERATION),
+    **each("deploy/kubernetes/base/workload", ".web", ".yaml", DELIVERY, WEB),
+    **each("deploy/kubernetes/base/workload", ".batch", ".yaml", DELIVERY, BATCH),
+    **each("deploy/kubernetes/base/workload", ".streaming", ".yaml", DELIVERY, STREAMING),
+    **each("deploy/kubernetes/base/", "scaler", ".yaml", DELIVERY, STREAMING),
+    **each("deploy/kubernetes/", "follow", "", DELIVERY, REMOTE, SERVICE),
+    **each("deploy/aws/workload", ".web", ".yaml", DELIVERY, WEB),
+    **each("deploy/aws/workload", ".batch", ".yaml", DELIVERY, BATCH),
+    **each("deploy/aws/workload", ".streaming", ".yaml", DELIVERY, STREAMING),
     **each("", "gunicorn.conf.py examples/predict.py tests/code/test_web.py", "", WEB),
     **each("examples/", "marketing", ".py", CHURN, WEB),
+    **each("examples/", "story", ".py", OPERATION),
+    **each("examples/", "traffic", ".web.py", OPERATION, WEB),
+    **each("examples/", "traffic", ".batch.py", OPERATION, BATCH),
+    **each("examples/", "traffic", ".streaming.py", OPERATION, STREAMING),
     **each("examples/", "broker produce watch", ".py", STREAMING),
     **each("", ".devcontainer .dockerignore .pre-commit-config.yaml Dockerfile compose.yaml tests", "", DEVOPS),
     **each("tests/code/test_", "batch", ".py", BATCH),
     **each("tests/code/test_", "stream", ".py", STREAMING),
-    **each("tests/code/test_", "data_lock download evaluate explain fetch gate registry tune", ".py", TRAINING),
+    **each("tests/code/test_", "data_lock download drift evaluate explain fetch registry tune", ".py", TRAINING),
+    **each("tests/code/test_", "gate", ".level2.py", TRAINING, BY_REQUEST),
+    **each("tests/code/test_", "gate", ".level3.py", DELIVERY),
+    **each("tests/code/test_", "ab_report ab_split following truth verdict", ".py", DELIVERY),
+    **each("tests/", "answered code/test_monitor code/test_operate", ".py", OPERATION),
+    **each("tests/code/test_", "prediction_log", ".py", DELIVERY, SERVICE),
+    **each("tests/code/test_", "scored_log", ".py", DELIVERY, BATCH),
+    **each("tests/code/test_", "follow_calls", ".py", DELIVERY, REMOTE),
     **each("tests/code/test_explain_", "web", ".py", WEB, TRAINING),
     **each("tests/code/test_explain_", "batch", ".py", BATCH, TRAINING),
     **each("tests/", "data/test_validation", ".py", TRAINING),
     **each(".github/", "dependabot workflows/ci", ".yml", GITHUB, DEVOPS),
     **each(".github/workflows/", "train", ".yml", GITHUB, TRAINING),
+    **each(".github/workflows/", "deploy", ".yml", GITHUB, DELIVERY),
     **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING),
 }
 
 
 def holds(answer, value):
     """Whether an answer is the one that a condition of the table names."""
-    return {"from": lambda: value <= LEVEL, "to": lambda: value >= LEVEL}.get(answer, lambda: ANSWERS[answer] == value)()
+    return {"from": lambda: value <= LEVEL, "to": lambda: value >= LEVEL}.get(answer, lambda: ANSWERS[answer] in value.split())()
 
 
 for path, conditions in KEEP.items():
@@ -78,7 +113,8 @@ for path, conditions in KEEP.items():
             os.rmdir(path)
     elif os.path.exists(path) and path.count(".") == 2 and path.split(".")[1] in VARIANTS:
         # A file whose name says for which answer it is gets the name that the project knows it by.
-        os.rename(path, f"{path.split('.')[0]}.py")
+        name, _, kind = path.split(".")
+        os.rename(path, f"{name}.{kind}")
 
 # Cookiecutter says where it writes. An update, which bakes twice into a folder that nobody sees, does not.
 if "{{ cookiecutter._output_dir is defined }}" == "True":

@@ -15,9 +15,9 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "templates" / "locks"
 DEPLOYMENTS = ("web", "batch", "streaming")
-CATEGORIES = {name: name for name in (*DEPLOYMENTS, "basic", "train", "tracking", "notebook", "broker", "spark")} | {
-    "dev-packages": "develop"
-}
+CATEGORIES = {
+    name: name for name in (*DEPLOYMENTS, "basic", "monitor", "train", "tracking", "notebook", "broker", "spark")
+} | {"dev-packages": "develop"}
 
 
 def environment(folder):
@@ -84,7 +84,7 @@ def renew_hashes():
     from cookiecutter.main import cookiecutter
 
     hashes = {}
-    for deployment, tracking, level in itertools.product(DEPLOYMENTS, ("local", "remote"), ("0", "1", "2")):
+    for deployment, tracking, level in itertools.product(DEPLOYMENTS, ("local", "remote"), ("0", "1", "2", "4")):
         with tempfile.TemporaryDirectory() as scratch:
             answers = {"deployment": deployment, "tracking": tracking, "maturity_level": level}
             baked = cookiecutter(

@@ -39,7 +39,19 @@ class Project:
 
     def files(self):
         """Every file's path inside the project, apart from what its commands made."""
-        made = {".venv", ".outbox", "model", "mlartifacts", "reports", ".cache", "data", "build", "scored"}
+        made = {
+            ".venv",
+            ".outbox",
+            "model",
+            "mlartifacts",
+            "reports",
+            ".cache",
+            "data",
+            "build",
+            "scored",
+            "predictions",
+            "truth",
+        }
         found = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         return sorted(
             path.as_posix()

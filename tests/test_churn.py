@@ -85,4 +85,4 @@ def test_the_client_says_whom_to_write_to(project):
     assert f"{len(written)} of 900 customers should get a message" in many.stdout
     assert 50 < len(written) < 450
     assert all(float(probability) >= 0.5 for probability in written)
-    assert "start the service" in nobody.stderr
+    assert "start it with `make serve`" in nobody.stderr

@@ -57,9 +57,7 @@ def test_a_python_that_is_too_old_is_named_and_one_that_will_do(bake, old_python
     assert not (project.path / ".pipenv").exists()
 
 
-@pytest.mark.parametrize(
-    "door", ["web", *(pytest.param(door, marks=pytest.mark.slow) for door in ("batch", "streaming"))]
-)
+@pytest.mark.parametrize("door", [pytest.param(door, marks=pytest.mark.slow) for door in ("web", "batch", "streaming")])
 def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, door):
     project = bake(**NAMED, deployment=door).borrow_environment()
     # What `make train` leaves: a model, and a store without a registered version.

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -16,8 +17,9 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT, answers_at, free_port, listens
+from conftest import ROOT, answers_at, free_port, listens, wait
 from test_projects import post
+from test_remote import team_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,14 +69,14 @@ def base(alone, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def built(project, base, dockerfile="Dockerfile"):
+def built(project, base, dockerfile="Dockerfile", *target):
     """Build an image; gives what it says of itself and the root of a container's file system."""
     # The machine's own way to packages, for pip inside the build: its certificates and its settings.
     settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
     mounts, tag = ["--volume=/etc/ssl/certs:/etc/ssl/certs:ro"], "localhost/under-test"
     sh(
         *BUILDAH, "bud", "--isolation", "chroot", "--network", "host", "--format", "docker", *mounts, *settings,
-        "--build-arg", f"BASE={base}", "--file", dockerfile, "--tag", tag, ".", cwd=project.path,
+        "--build-arg", f"BASE={base}", "--file", dockerfile, *target, "--tag", tag, ".", cwd=project.path,
     )  # fmt: skip
     about = json.loads(sh(*BUILDAH, "inspect", "--type", "image", tag))["Docker"]["config"]
     container = sh(*BUILDAH, "from", tag)
@@ -203,3 +205,35 @@ def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_
             login = base64.b64encode(b"admin:a-password-for-a-test").decode()
             asked = urllib.request.Request("http://127.0.0.1:5000/version", headers={"Authorization": f"Basic {login}"})
             assert urllib.request.urlopen(asked, timeout=10).read().startswith(b"3.")
+
+
+def test_a_container_beside_the_service_follows_the_registry_for_it(bake, base, data):
+    """As in a pod: MLflow is in one image, the service in another, and a folder is what they share."""
+    project = bake(maturity_level="3", tracking="remote").borrow_environment()
+    settings = project.path / "params.toml"
+    settings.write_text(re.sub(r"^n_estimators = \d+", "n_estimators = 20", settings.read_text(), flags=re.M))
+    shared = {"MODEL_CACHE": "/tmp/data/models", "HOME": "/tmp"}
+    with team_server(project) as team:
+        maintainer, viewer = team.variables("max"), team.variables("vera")
+        assert project.make("pipeline", **maintainer).returncode == 0
+        source = project.run(".venv/bin/python", "-m", "ride_duration", "source", ".cache/models/image", **maintainer)
+        assert source.returncode == 0, source.stderr
+        port = free_port()
+        up = f"http://127.0.0.1:{port}/readyz"
+        words = ["follow", "--uri", "models:/ride-duration@champion", "--state", "/tmp/data/live.json"]
+        with built(project, base, "Dockerfile", "--target", "follow") as (_, beside), built(project, base) as (_, root):
+            follow = subprocess.Popen(inside(beside, data, *words, **shared, **viewer))
+            try:
+                wait((data / "live.json").is_file, 60)
+                state = {"MODEL_STATE": "/tmp/data/live.json", "PREDICTION_LOG": "/tmp/data/predictions"}
+                with started(inside(root, data, "web", "--host", "127.0.0.1", "--port", str(port), **state), up):
+                    record = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6}
+                    assert post(port, record)["model_version"] == "1"
+                    settings.write_text(settings.read_text().replace("n_estimators = 20", "n_estimators = 90"))
+                    done = project.make("pipeline", **maintainer)
+                    assert "version 2 is champion" in done.stdout, done.stdout + done.stderr
+                    wait(lambda: post(port, record)["model_version"] == "2", 12)
+                    assert list((data / "predictions").glob("*.jsonl"))
+            finally:
+                follow.terminate()
+                follow.wait(30)

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import Project
+from conftest import ROOT, Project
 
 MUTATIONS = {
     "batch: rejected rows are lost": (
@@ -43,7 +43,7 @@ MUTATIONS = {
     "batch: foreign column overwritten": (
         "batch",
         "serving/scorer.py",
-        "            if name in given.names:\n                raise",
+        "            if names.count(name) > (name in renamed.values()):\n                raise",
         "            if False:\n                raise",
     ),
     "streaming: commit before the answer": ("streaming", "serving/worker.py", "offset + 1)", "offset + 2)"),
@@ -63,10 +63,15 @@ MUTATIONS = {
     "streaming: repeats differ": (
         "streaming",
         "serving/worker.py",
-        "(version, key, value)",
-        "(version, key, str(time.time_ns()).encode())",
+        'key + b"\\0" + value, digest_size',
+        "key + str(time.time_ns()).encode(), digest_size",
     ),
-    "streaming: ids shared": ("streaming", "serving/worker.py", "(version, key, value)", "(version,)"),
+    "streaming: ids shared": (
+        "streaming",
+        "serving/worker.py",
+        'key + b"\\0" + value, digest_size',
+        "b'', digest_size",
+    ),
     "streaming: ready too early": ("streaming", "serving/health.py", '"" if self._joined else', '"" if True else'),
     "streaming: broker's absence unnoticed": (
         "streaming",
@@ -126,10 +131,10 @@ MUTATIONS = {
     "weaker rule": ("problem.py", "lambda minutes: minutes > 60", "lambda minutes: minutes >= 60"),
     "off-by-one split": (
         "data/split.py",
-        "return dataset.take(rows[~chosen]), dataset.take(rows[chosen])",
-        "return dataset.take(rows[~chosen]), dataset.take(rows[chosen][1:])",
+        "dataset.take(np.flatnonzero(chosen))",
+        "dataset.take(np.flatnonzero(chosen)[1:])",
     ),
-    "leaking split": ("data/split.py", "return dataset.take(rows[~chosen]), ", "return dataset.take(rows), "),
+    "leaking split": ("data/split.py", "return dataset.take(np.flatnonzero(~chosen)), ", "return dataset, "),
     "unsorted rows": ("data/clean.py", 'order[np.argsort(raw[problem.TIME][keep], kind="stable")]', "order"),
     "swallowed bounds": ("data/schema.py", "values < field.least", "values < -1e9"),
     "records out of order": ("data/schema.py", "for record in records]", "for record in records[::-1]]"),
@@ -152,8 +157,8 @@ MUTATIONS = {
     "gate open": ("pipeline/gate.py", "if not loss(metric, score) <= loss(metric, rival)", "if False and (rival)"),
     "promotion forgets": (
         "registry/versions.py",
-        'if each["now"] == str(current.version) and',
-        'if each["action"] == "register" and',
+        'if each["alias"] and each["now"] == number and',
+        'if each["alias"] and each["action"] == "register" and',
     ),
     "validation open": ("pipeline/validate.py", "    if failed:", "    if False:"),
     "parts the wrong way round": ("model/explain.py", "(passes - share)", "(share - passes)"),
@@ -164,7 +169,7 @@ MUTATIONS = {
         "place[:, None, :] <= steps[:, None]",
     ),
     "shares mixed up": ("training/explanations.py", "share * (1 - part)", "share * part"),
-    "drift unseen": ("data/drift.py", "np.log(now / was)", "np.log(was / was)"),
+    "drift unseen": ("data/drift.py", "np.log(now / before)", "np.log(before / before)"),
     "any content taken": ("data/data_lock.py", "if sha256(partial) == digest:", "if True:"),
     "other data untold": ("data/data_lock.py", "if entry is None or sha256", "if True or sha256"),
     "part of other rows": (
@@ -185,6 +190,16 @@ MUTATIONS = {
 
 FOR_A_SERVER = ("tracking/copy_runs.py", "tracking/outbox.py", "tools/migrate.py")
 """What only a project with a tracking server has."""
+
+
+def test_each_mutation_has_something_to_break():
+    stale = []
+    for name, (*_, path, old, _) in MUTATIONS.items():
+        place = ROOT / "{{cookiecutter.project_slug}}" / "src" / "{{cookiecutter.__package}}" / path
+        variants = [place, *place.parent.glob(f"{place.stem}.*.py")]
+        if not any(old in each.read_text(encoding="utf-8") for each in variants if each.exists()):
+            stale.append(f"{name}: no {old!r} in {path}")
+    assert stale == []
 
 
 @pytest.mark.slow

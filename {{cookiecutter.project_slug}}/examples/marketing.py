@@ -33,7 +33,7 @@ def ask(url, records):
     except urllib.error.HTTPError as error:
         sys.exit(f"error: {json.load(error)['detail']}")
     except OSError as error:
-        sys.exit(f"error: no answer from {url} ({error}): start the service with `make serve` and try again")
+        sys.exit(f"error: no answer from {url} ({error}): start it with `make serve`, or name its PORT=")
 
 
 def main():

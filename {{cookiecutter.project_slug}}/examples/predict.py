@@ -20,4 +20,4 @@ try:
 except urllib.error.HTTPError as error:
     sys.exit(f"error: {error.code} {error.read().decode()}")
 except OSError as error:
-    sys.exit(f"error: no answer from {url} ({error}): start the service with `make serve` and try again")
+    sys.exit(f"error: no answer from {url} ({error}): start it with `make serve`, or name its PORT=")

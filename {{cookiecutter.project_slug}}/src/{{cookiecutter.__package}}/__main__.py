@@ -26,7 +26,7 @@ def main() -> int | None:
         raise UserError(f"{name!r} is no command{near(name, commands, '; `make` lists them')}")
     # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just leave.
     interrupt = signal.getsignal(signal.SIGINT)
-    if interrupt is signal.default_int_handler:
+    if callable(interrupt):
         signal.signal(signal.SIGINT, lambda *_: os._exit(errors.leave()))
     command = importlib.import_module(f"{__package__}.{commands[name]}").main
     signal.signal(signal.SIGINT, interrupt)

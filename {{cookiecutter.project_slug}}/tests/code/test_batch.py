@@ -75,7 +75,8 @@ def test_the_output_has_the_input_s_rows_and_the_same_answers_as_the_predictor(s
     expected = predictor.predict({field.name: given[field.name].to_numpy() for field in schema.FIELDS})
     first = ANSWER[0]
     assert (counts.rows, counts.rejected) == (500, 0)
-    assert scored.select(given.column_names).equals(given)
+    kept = [f"given_{name}" if name in ANSWER else name for name in given.column_names]
+    assert scored.select(kept).rename_columns(given.column_names).equals(given)
     assert scored[first].to_pylist() == expected[first].tolist()
     assert set(scored["model_version"].to_pylist()) == {predictor.card["model_version"]}
     assert scored.column_names[-len(ANSWER) - 2 :] == [*ANSWER, "model_version", "scored_at"]
@@ -302,7 +303,7 @@ def test_a_damaged_file_is_named_and_does_not_stop_the_others(score, days, tmp_p
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        (ANSWER[0], [1.0], f"the column {ANSWER[0]} is there already"),
+        ("model_version", ["7"], "the column model_version is there already"),
         (NUMBER.name, ["north"], f"column {NUMBER.name} should hold {TYPES[NUMBER.kind][1]}"),
         (REQUIRED[0].name, None, f"there is no column {REQUIRED[0].name}"),
     ],
@@ -315,6 +316,18 @@ def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, fil
     assert said in counts.failed[0]
     assert "new.parquet" in counts.failed[0]
     assert not (tmp_path / "scored.parquet").exists()
+
+
+def test_a_file_to_learn_from_keeps_its_target_beside_what_is_said_of_it(score, file, tmp_path):
+    if problem.TARGET not in ANSWER:
+        pytest.skip("an answer has no field of the target's name here")
+    given = read(file).select([name for name in read(file).column_names if name != problem.TARGET])
+    truths = pa.array([float(row) for row in range(len(given))])
+    pa.parquet.write_table(given.append_column(problem.TARGET, truths), file)
+    assert not score(file, tmp_path / "scored.parquet").failed
+    scored = read(tmp_path / "scored.parquet")
+    assert scored[f"given_{problem.TARGET}"].to_pylist()[:3] == [0.0, 1.0, 2.0]
+    assert scored[problem.TARGET].to_pylist()[:3] != [0.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -85,13 +85,12 @@ def test_those_who_start_together_get_the_same_folder(champion):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_champion_whose_files_were_changed_is_not_served(champion, kept, capsys):
+def test_a_champion_whose_files_were_changed_is_not_served(champion, kept):
     address, files = champion
     before = bundle.read(fetch.folder(address)) if kept else None
     tampered(files)
     if kept:
         assert bundle.read(fetch.folder(address)) == before
-        assert "its files were changed since" in capsys.readouterr().err
     else:
         with pytest.raises(ModelError, match=r"version 1 is not what .* made champion at"):
             fetch.folder(address)
@@ -117,6 +116,8 @@ def test_another_model_s_version_of_the_same_number_is_another_version(champion,
 
 def test_a_full_disk_does_not_stop_a_service_that_has_a_copy(champion, monkeypatch, capsys):
     before = fetch.folder(champion[0])
+    assert fetch.folder(champion[0]) == before
+    monkeypatch.setattr(fetch, "_known", lambda *_: None)
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

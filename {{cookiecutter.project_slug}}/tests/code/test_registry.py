@@ -7,11 +7,13 @@ import types
 
 import pytest
 from mlflow import MlflowClient, MlflowException
+from mlflow.entities.model_registry import ModelVersion
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.model import bundle, fetch
+from {{ cookiecutter.__package }}.model.bundle import MismatchError, ModelError
 from {{ cookiecutter.__package }}.model.predictor import Predictor
 from {{ cookiecutter.__package }}.pipeline import run
 from {{ cookiecutter.__package }}.registry import champion_log, versions
@@ -200,3 +202,20 @@ def test_there_is_no_card_before_there_is_a_champion(tracking_store, monkeypatch
     monkeypatch.setattr(conventions, "model_name", lambda: "nobody")
     with pytest.raises(UserError, match="no champion yet"):
         registry.card()
+
+
+def test_a_champion_that_cannot_be_had_stops_the_pipeline_and_one_of_other_features_does_not(monkeypatch):
+    monkeypatch.setattr(versions, "champion", lambda: ModelVersion("model", "7", 0))
+
+    def gone(uri):
+        raise ModelError("the artifact store is away")
+
+    monkeypatch.setattr(fetch, "folder", gone)
+    with pytest.raises(ModelError, match="the artifact store is away"):
+        versions.loaded()
+
+    def other(uri):
+        raise MismatchError("this model is for other features")
+
+    monkeypatch.setattr(fetch, "folder", other)
+    assert versions.loaded()[1:] == (None, "champion 7 cannot be compared: this model is for other features")

@@ -76,7 +76,7 @@ def topics(address, monkeypatch):
 @contextlib.contextmanager
 def working(predictor, topics, **replaced):
     """A worker in a thread, for the length of a with block."""
-    state = Health(predictor.card)
+    state = Health(predictor)
     running = worker.Worker(predictor, topics, state)
     for name, value in replaced.items():
         setattr(running, name, value)
@@ -304,7 +304,7 @@ def test_sigterm_drains_leaves_the_group_and_ends_with_0(command):
 
 
 def test_a_worker_that_is_not_ready_or_stuck_says_why(predictor, monkeypatch):
-    state = Health(predictor.card)
+    state = Health(predictor)
     port = free_port()
     with health.serve(state, "127.0.0.1", port):
         assert get(f"http://127.0.0.1:{port}/readyz") == (503, '{"status": "not in the consumer group yet"}')
@@ -321,7 +321,7 @@ def test_a_side_port_that_is_taken_is_named(predictor):
         port = taken.getsockname()[1]
         with (
             pytest.raises(UserError, match=f"port {port} cannot be used"),
-            health.serve(Health(predictor.card), "127.0.0.1", port),
+            health.serve(Health(predictor), "127.0.0.1", port),
         ):
             pass
 

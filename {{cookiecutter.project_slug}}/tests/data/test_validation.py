@@ -67,22 +67,24 @@ def test_the_report_tells_types_gaps_and_words_that_nobody_knows(require, datase
 
 
 def test_data_that_have_drifted_fail_by_hand_and_are_told_in_a_pipeline(require, dataset, trained):
-    known = trained.card["distribution"]
-    assert "drifted" not in require(dataset, Validation(), known=known, drift_counts=True)
-    matrix = problem.features(dataset.columns)
-    name = problem.FEATURES[int(np.argmax([len(np.unique(values)) for values in matrix.T]))]
-    edges = np.array(known[name]["edges"])
-    moved = {**known, name: {"edges": (edges - 10 * np.ptp(edges)).tolist(), "shares": known[name]["shares"]}}
-    assert "drifted" in require(dataset, Validation(), known=moved)
-    with pytest.raises(UserError, match=f"drift from the served model's data {name}"):
+    known = trained.card
+    assert "over a limit | pass" in require(dataset, Validation(), known=known, drift_counts=True)
+    name = next(iter(known["drift"]["limits"]))
+    edges = np.array(known["distribution"][name]["edges"])
+    elsewhere = {**known["distribution"][name], "edges": (edges - 10 * np.ptp(edges) - 1).tolist()}
+    moved = {**known, "distribution": {**known["distribution"], name: elsewhere}}
+    (line,) = [line for line in require(dataset, Validation(), known=moved).splitlines() if f"| {name} | " in line and " of " in line]  # fmt: skip
+    windows = line.rsplit(" | ", 1)[1].rstrip(" |").split(" of ")
+    assert windows[0] == windows[1]
+    with pytest.raises(UserError, match=f"drift from the served model's data {name} in "):
         require(dataset, Validation(), known=moved, drift_counts=True)
 
 
 def test_what_a_model_was_trained_on_is_what_the_served_one_tells(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_URI", str(trained.folder))
-    assert validate.reference() == trained.card["distribution"]
+    assert validate.served()["distribution"] == trained.card["distribution"]
     monkeypatch.setenv("MODEL_URI", str(tmp_path / "nothing"))
-    assert validate.reference() == {}
+    assert validate.served() == {}
 
 
 def test_the_same_rows_again_and_again(require):

@@ -43,17 +43,31 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     Errors that nobody foresaw keep their traceback: they are bugs, and it is needed to mend them.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    stops: list[KeyboardInterrupt] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        stops.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise stops[-1]
+
+    signal.signal(signal.SIGTERM, stop)
+    # A shell's background job is deaf to Ctrl-C, and stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
     try:
         code = main() or 0
         sys.stdout.flush()
-    except UserError as error:
-        code = _say(str(error))
-    except KeyboardInterrupt as stop:
-        code = leave(isinstance(stop, Terminated))
-    except OSError as error:
-        reason = REMEDIES.get(error.errno or 0, error.strerror or str(error))
-        code = _say(f"{error.filename}: {reason}" if error.filename else reason)
+    except (KeyboardInterrupt, Exception) as error:
+        # A library that is interrupted may raise an error of its own: it is the signal that ends the command.
+        cause = stops[-1] if stops else error
+        if isinstance(cause, KeyboardInterrupt):
+            code = leave(isinstance(cause, Terminated))
+        elif isinstance(cause, UserError):
+            code = _say(str(cause))
+        elif isinstance(cause, OSError):
+            reason = REMEDIES.get(cause.errno or 0, cause.strerror or str(cause))
+            code = _say(f"{cause.filename}: {reason}" if cause.filename else reason)
+        else:
+            raise
     sys.exit(code)
 
 
@@ -61,10 +75,6 @@ def leave(terminated: bool = False) -> int:
     """Say why the command ends early; gives its exit code."""
     _say(f"stopped by {'SIGTERM' if terminated else 'Ctrl-C'}; nothing half-written was left behind")
     return 143 if terminated else 130
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _say(message: str) -> int:

@@ -25,13 +25,14 @@ MANY = 20_000
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to learn from, oldest first where they have a time: the record's fields and the target, each of shape (n,)."""
+    """Rows to learn from, oldest first where they have a time: the record's fields, the target, the row in the source, each (n,)."""
 
     name: str
     columns: Columns
     target: NDArray[np.float64]
     rows_read: int
     dropped: dict[str, int]
+    places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.target)
@@ -55,9 +56,8 @@ class Dataset:
 
     def take(self, rows: slice | NDArray[np.int64]) -> Dataset:
         """Some of the rows, as a data set of their own."""
-        return replace(
-            self, columns={name: each[rows] for name, each in self.columns.items()}, target=self.target[rows]
-        )
+        columns = {name: each[rows] for name, each in self.columns.items()}
+        return replace(self, columns=columns, target=self.target[rows], places=self.places[rows])
 
 
 def clean(name: str, raw: Columns) -> Dataset:
@@ -66,8 +66,8 @@ def clean(name: str, raw: Columns) -> Dataset:
     Raises:
         UserError: no row is left.
     """
-    raw = problem.prepare(raw)
-    target = problem.target(raw)
+    target = raw[schema.TRUE] if schema.TRUE in raw else problem.target(problem.prepare(raw))
+    raw = prepared(raw)
     rules = [*schema.violations(raw, needed=[problem.TIME]), (f"{problem.TARGET} missing", np.isnan(target))]
     rules += [(rule, broken(target)) for rule, broken in problem.TARGET_RULES.items()]
     keep = np.ones(len(target), bool)
@@ -81,7 +81,7 @@ def clean(name: str, raw: Columns) -> Dataset:
     if problem.TIME:
         order = order[np.argsort(raw[problem.TIME][keep], kind="stable")]
     columns = {field.name: raw[field.name][order].astype(field.dtype) for field in schema.FIELDS}
-    cleaned = Dataset(name, columns, target[order], len(target), dropped)
+    cleaned = Dataset(name, columns, target[order], len(target), dropped, order)
     if not schema.PLAIN:
         reasons = list(schema.refusals(columns))
         dropped |= collections.Counter(filter(None, reasons))
@@ -90,6 +90,11 @@ def clean(name: str, raw: Columns) -> Dataset:
         said = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
         raise UserError(f"{name}: no row is left of {len(target):,} ({said or 'it is empty'})")
     return cleaned
+
+
+def prepared(raw: Columns) -> Columns:
+    """The columns of a file as `Record` spells them; those of a file of records are so already."""
+    return raw if schema.TRUE in raw else problem.prepare(raw)
 
 
 def leaks(dataset: Dataset) -> list[str]:

@@ -24,7 +24,7 @@ from ..base import params
 from ..base.errors import UserError, first_line
 from ..base.fields import Columns
 from ..base.params import ROOT
-from . import read
+from . import clean, read
 
 FILE = ROOT / "data.lock"
 CACHE = ROOT / ".cache" / "data"
@@ -178,7 +178,7 @@ def keep(path: Path, columns: Columns, origin: str = "") -> str:
 def _span(columns: Columns) -> str:
     if not problem.TIME:
         return ""
-    times = problem.prepare(columns)[problem.TIME]
+    times = clean.prepared(columns)[problem.TIME]
     known = times[~np.isnat(times)].astype("datetime64[s]")
     return f"{known.min()} to {known.max()}" if len(known) else ""
 

@@ -1,13 +1,19 @@
-"""How far data have moved from what a model was trained on."""
+"""How far data have moved from what a model was trained on, and from where on that is more than chance."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from .. import problem
+from ..base import params
+from ..base.fields import Columns
 
 FEW = 20
 """A feature with up to so many values has a bin for each; one with more has ten bins of equal numbers of rows."""
@@ -15,35 +21,203 @@ FEW = 20
 LEAST_SHARE = 1e-4
 """A bin without rows counts as one with this share: a logarithm of nothing has no value."""
 
+DRIFTED = 0.25
+"""By custom, a feature with such an index has drifted."""
+
+SIZES = (100, 130, 170, 220, 300, 400, 550, 750, 1_000, 1_500, 2_500, 5_000, 10_000)
+"""Of so many rows windows are made for the limits: a small window is further off by chance alone."""
+
+WINDOWS = 400
+"""So many windows are made of each size."""
+
+ENOUGH = 200_000
+"""The limits rest on about so many of the training rows."""
+
+PREDICTION = "prediction"
+"""What the model answers is watched as a feature is."""
+
 Reference = dict[str, dict[str, list[float]]]
+Seen = Mapping[str, NDArray[Any]]
+"""Name of a feature -> its values of n rows, shape (n,)."""
+Counts = dict[str, NDArray[np.int64]]
+"""Name of a feature -> how many rows each of its bins has; counts of two sets of rows can be added."""
 
 
-def reference(matrix: NDArray[np.float32]) -> Reference:
-    """For each feature of n rows, shape (n, features), where its bins begin and which share of the rows each has."""
-    found = {}
-    for name, values in zip(problem.FEATURES, matrix.T, strict=True):
-        known = np.unique(values[~np.isnan(values)])
-        edges = known if len(known) <= FEW else np.unique(np.nanquantile(values, np.linspace(0, 1, 11)))
-        found[name] = {"edges": edges.astype(float).tolist(), "shares": _shares(edges, values).tolist()}
-    return found
+Lasting = Annotated[str, Field(pattern=r"^\d+[smhdw]$")]
+"""How long something lasts, as `seconds` reads it."""
 
 
-def psi(known: Reference, matrix: NDArray[np.float32]) -> dict[str, float]:
-    """The population stability index of each feature: 0 for the same distribution (Siddiqi 2006).
+class Drift(params.Section):
+    """How long a window is, how often one may be over a limit by chance, and what makes an alarm."""
 
-    By custom, a feature has moved from 0.1 on and drifted from 0.25 on. Features that the reference has not are left out.
+    table = "drift"
+    window: str = Field(default="1d", pattern=r"^[1-9]\d*[smhdw]$")
+    false_alarms: float = Field(default=0.03, gt=0, le=0.5)
+    min_rows: int = Field(default=100, ge=20)
+    over: int = Field(default=2, ge=1)
+    of: int = Field(default=3, ge=1)
+
+    @property
+    def seconds(self) -> int:
+        """The length of a window."""
+        return seconds(self.window)
+
+
+def seconds(text: str) -> int:
+    """A time such as `90s`, `5m`, `12h`, `1d` or `2w` in seconds.
+
+    Raises:
+        ValueError: it is none.
     """
-    found = {}
-    for name, values in zip(problem.FEATURES, matrix.T, strict=True):
-        if name in known:
-            was = np.maximum(known[name]["shares"], LEAST_SHARE)
-            now = np.maximum(_shares(np.array(known[name]["edges"], np.float32), values), LEAST_SHARE)
-            found[name] = float(np.sum((now - was) * np.log(now / was)))
+    if not re.fullmatch(r"\d+[smhdw]", text):
+        raise ValueError(f"{text} is no time: write it as 30s, 5m or 1h")
+    return int(text[:-1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[text[-1]]
+
+
+def seen(features: NDArray[np.float32], predictions: NDArray[Any] | None = None) -> Seen:
+    """The columns of n rows' features, shape (n, features), and what was predicted of them, (n,) or (n, classes)."""
+    found = dict(zip(problem.FEATURES, features.T, strict=True))
+    if predictions is not None:
+        said = predictions if predictions.ndim == 1 else predictions.argmax(axis=1)
+        found[PREDICTION] = said.astype(np.float32)
     return found
 
 
-def _shares(edges: NDArray[Any], values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The share of rows before the first edge, from each edge to the next, from the last on, and without a value."""
-    missing = np.isnan(values)
-    places = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="right"))
-    return np.bincount(places, minlength=len(edges) + 2) / max(len(values), 1)
+def times(columns: Columns) -> NDArray[np.int64] | None:
+    """The time of each of n records in seconds since 1970, shape (n,); None where the problem has no time."""
+    return columns[problem.TIME].astype("datetime64[s]").astype(np.int64) if problem.TIME else None
+
+
+def reference(known: Seen) -> Reference:
+    """For each feature of n rows, where its bins begin and which share of the rows each has."""
+    found = {}
+    for name, values in known.items():
+        given = np.unique(values[~np.isnan(values)])
+        edges = given if len(given) <= FEW else np.unique(np.nanquantile(values, np.linspace(0, 1, 11)))
+        bins = np.bincount(_places(edges, values), minlength=len(edges) + 2)
+        found[name] = {"edges": edges.astype(float).tolist(), "shares": (bins / max(len(values), 1)).tolist()}
+    return found
+
+
+def counts(known: Reference, now: Seen) -> Counts:
+    """How many of n rows are in each bin; features that only one of the two has are left out."""
+    return {
+        name: np.bincount(_places(np.array(known[name]["edges"]), values), minlength=len(known[name]["shares"]))
+        for name, values in now.items()
+        if name in known
+    }
+
+
+def psi(known: Reference, found: Counts) -> dict[str, float]:
+    """The population stability index of each feature: 0 for the same distribution (Siddiqi 2006)."""
+    return {name: float(_index(np.array(known[name]["shares"]), bins)) for name, bins in found.items()}
+
+
+def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rules: Drift, seed: int) -> dict[str, Any]:
+    """From which index on a window of so many rows is further off than the training rows' own windows are.
+
+    Windows begin at random moments of the training data, as days of them differ more than random rows do; where rows have
+    no time, a window is some of them at random. Each is compared with the rest of the rows. The share `false_alarms` of
+    them has any feature over its limit. A feature that is far off in nearly every window, such as the weekday in a day,
+    is left out and named.
+
+    Args:
+        known: the `reference` of the rows.
+        rows: the training rows, oldest first.
+        moments: of the rows in seconds, shape (n,), or None.
+        rules: length of a window, the share, and the fewest rows.
+        seed: of the random choice.
+    """
+    rng, names = np.random.default_rng(seed), list(known)
+    step = max(1, len(next(iter(rows.values()))) // ENOUGH)
+    places = [_places(np.array(known[name]["edges"]), rows[name][::step]) for name in names]
+    moments = moments if moments is None else moments[::step]
+    totals, found = [np.bincount(each, minlength=len(known[name]["shares"])) for name, each in zip(names, places, strict=True)], {}  # fmt: skip
+    length = lasts(moments, len(places[0]), rules)
+    for size in [rules.min_rows, *(each for each in SIZES if each > rules.min_rows)]:
+        windows = list(_windows(moments, len(places[0]), size, length, rng))
+        if len(windows) >= WINDOWS // 4:
+            found[size] = np.array(
+                [[_apart(each[rows], total) for each, total in zip(places, totals, strict=True)] for rows in windows]
+            )
+    if not found:
+        return {"seconds": length, "sizes": [], "limits": {}, "left_out": []}
+    watched = np.quantile(found[max(found)], 0.05, axis=0) <= DRIFTED
+    held = []
+    for apart in found.values():
+        usual = np.maximum(np.quantile(apart, 1 - rules.false_alarms, axis=0), LEAST_SHARE)
+        # One factor for all features, so that a window is over any of its limits as seldom as is asked for.
+        most = (apart / usual)[:, watched].max(axis=1, initial=0)
+        held.append(usual * np.quantile(most, 1 - rules.false_alarms))
+    return {
+        "seconds": length,
+        "sizes": list(found),
+        "limits": {name: [round(float(row[at]), 5) for row in held] for at, name in enumerate(names) if watched[at]},
+        "left_out": [name for at, name in enumerate(names) if not watched[at]],
+    }
+
+
+def limits_for(known: dict[str, Any], rows: int) -> dict[str, float]:
+    """The limit of each feature that is watched in a window of so many rows; none where those are too few to tell."""
+    if not known["sizes"] or rows < known["sizes"][0]:
+        return {}
+    # What chance does to an index falls with the number of rows.
+    sizes = 1 / np.array(known["sizes"][::-1], np.float64)
+    return {name: float(np.interp(1 / rows, sizes, each[::-1])) for name, each in known["limits"].items()}
+
+
+def alarm(windows: Sequence[bool], rules: Drift) -> bool:
+    """Whether of the last `of` windows, each over a limit or not, at least `over` are."""
+    return sum(windows[-rules.of :]) >= rules.over
+
+
+def lasts(moments: NDArray[np.int64] | None, total: int, rules: Drift) -> int:
+    """How many seconds a window of the training data is: as the rules say, or so many times that as give it enough rows."""
+    if moments is None:
+        return rules.seconds
+    usual = total * rules.seconds / max(int(moments[-1] - moments[0]), 1)
+    times = math.ceil(2 * rules.min_rows / max(usual, 1e-9)) if usual < rules.min_rows else 1
+    return rules.seconds * max(1, times)
+
+
+def spans(moments: NDArray[np.int64] | None, total: int, length: int, least: int) -> Iterator[slice]:
+    """The rows of each window of `length` seconds that has at least so many, oldest first; all where rows have no time."""
+    if moments is None:
+        yield slice(0, total)
+        return
+    begins = np.arange(moments[0] // length * length, moments[-1] + 1, length)
+    for low, high in zip(*np.searchsorted(moments, [begins, begins + length]), strict=True):
+        if high - low >= least:
+            yield slice(int(low), int(high))
+
+
+def _windows(
+    moments: NDArray[np.int64] | None, total: int, size: int, length: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """The places of about `size` rows of each of some random windows; one with far fewer is left out."""
+    low, high = 0, total
+    for _ in range(WINDOWS):
+        if moments is not None:
+            begin = rng.uniform(moments[0], max(moments[-1] - length, moments[0] + 1))
+            low, high = np.searchsorted(moments, [begin, begin + length])
+        # A little smaller will do: such a window is further off by chance, and errs on the side of silence.
+        if 0.7 * size <= high - low and size <= total // 2:
+            yield low + rng.choice(high - low, min(size, high - low), replace=False, shuffle=False)
+
+
+def _apart(window: NDArray[np.int64], total: NDArray[np.int64]) -> float:
+    """The index of a window beside the other rows, from the bins of its rows and how many all rows have in each bin."""
+    bins = np.bincount(window, minlength=len(total))
+    return _index((total - bins) / (total.sum() - len(window)), bins)
+
+
+def _index(was: NDArray[np.float64], bins: NDArray[np.int64]) -> float:
+    before = np.maximum(was, LEAST_SHARE)
+    now = np.maximum(bins / max(bins.sum(), 1), LEAST_SHARE)
+    return float(np.sum((now - before) * np.log(now / before)))
+
+
+def _places(edges: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:
+    """The bin of each value: before the first edge, from each edge to the next, from the last on, and without a value."""
+    found = np.searchsorted(edges.astype(np.float32), values, side="right")
+    return np.where(np.isnan(values), len(edges) + 1, found)

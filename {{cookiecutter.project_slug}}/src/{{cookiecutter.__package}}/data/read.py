@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from .. import problem
 from ..base import params
 from ..base.errors import UserError, first_line
+from . import schema
 
 SAMPLE = "generated sample"
 TYPES = {
@@ -113,17 +114,22 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         UserError: the file is missing or damaged, a column is missing or has the wrong type, or a value is unreadable.
     """
 
+    kinds = dict(problem.RAW)
+
     def wanted(names: Sequence[str]) -> list[str]:
+        if schema.TRUE in names:
+            kinds.clear()
+            kinds.update({field.name: field.kind for field in schema.FIELDS} | {schema.TRUE: float})
         given = {problem.ALIASES.get(name, name): name for name in names}
-        missing = [name for name in problem.RAW if name not in given]
+        missing = [name for name in kinds if name not in given]
         if missing:
             raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
-        return [given[name] for name in problem.RAW]
+        return [given[name] for name in kinds]
 
     found, written = table(path, wanted)
     return {
         name: column(values, name, kind, written)
-        for (name, kind), values in zip(problem.RAW.items(), found.columns, strict=True)
+        for (name, kind), values in zip(kinds.items(), found.columns, strict=True)
     }
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import annotated_types
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError, WithJsonSchema
+from pydantic import ValidationError, WithJsonSchema, create_model
 
 from ..base.fields import DTYPES, WHOLE, Columns, plain
-from ..problem import EXAMPLE, Record
+from ..problem import EXAMPLE, ID, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +60,12 @@ def _field(name: str) -> Field:
     bounds = typing.cast(Any, least), typing.cast(Any, most)
     return Field(name, kind, dtype, info.is_required(), *bounds, choices, given is date, simple)
 
+
+Keyed: Any = create_model("Keyed", __base__=Record, **{ID: (str | int | None, None)})  # type: ignore[call-overload]
+"""A record that may come with its id, as services get it."""
+
+TRUE = "true_target"
+"""In a file of records, the column that says what the target was: such a file needs no `problem.prepare` and no `problem.target`."""
 
 FIELDS = tuple(_field(name) for name in Record.model_fields)
 _COLUMNS = [(field.name, np.dtype(field.dtype)) for field in FIELDS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from .. import problem
 from ..base.errors import UserError
@@ -10,24 +11,21 @@ from .clean import Dataset
 
 
 def split(dataset: Dataset, validation_share: float, seed: int = 42) -> tuple[Dataset, Dataset]:
-    """Rows to train on and `validation_share` of them to validate with; none is in both.
+    """Rows to train on and about `validation_share` of them to validate with; none is in both.
 
-    Where rows have a time, the newest are for validation. Otherwise chance decides, by `seed`, and each class gives the
-    same share.
+    Where rows have a time, the newest are for validation. Otherwise a hash of the row and `seed` decides, so that a row
+    keeps its side when there are more of them: what one model was trained with never validates the next. Rows that are
+    alike are on the same side.
 
     Raises:
         UserError: one of the two would be empty.
     """
-    rows = np.arange(len(dataset))
     if problem.TIME:
-        chosen = rows >= round(len(dataset) * (1 - validation_share))
+        chosen = np.arange(len(dataset)) >= round(len(dataset) * (1 - validation_share))
     else:
-        rng = np.random.default_rng(seed)
-        groups = dataset.target if problem.TASK != "regression" else np.zeros(len(dataset))
-        chosen = np.zeros(len(dataset), bool)
-        for group in np.unique(groups):
-            members = rng.permutation(rows[groups == group])
-            chosen[members[: round(len(members) * validation_share)]] = True
+        rows = pd.DataFrame({**dataset.columns, "": dataset.target})
+        hashes = pd.util.hash_pandas_object(rows, index=False, hash_key=f"{seed:016}"[:16])
+        chosen = (hashes / 2.0**64 < validation_share).to_numpy()
     if not chosen.any() or chosen.all():
         raise UserError(f"{dataset.name}: {len(dataset)} usable rows are too few to train and to validate")
-    return dataset.take(rows[~chosen]), dataset.take(rows[chosen])
+    return dataset.take(np.flatnonzero(~chosen)), dataset.take(np.flatnonzero(chosen))

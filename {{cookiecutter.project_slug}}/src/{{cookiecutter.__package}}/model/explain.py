@@ -49,8 +49,13 @@ class Explaining:
     """A predictor whose answers can be asked for with an explanation."""
 
     def __init__(self, predictor: Predictor, bundle: Bundle) -> None:
-        self.card, self.predict = predictor.card, predictor.predict
+        self.card, self.fields = predictor.card, predictor.fields
+        self.predict, self.refused = predictor.predict, predictor.refused
         self.additions: Mapping[str, Any] = {"explain": Explanation(bundle, predictor.of_features)}
+
+    def snapshot(self) -> Explaining:
+        """Itself: its model never changes."""
+        return self
 
 
 class Explanation:

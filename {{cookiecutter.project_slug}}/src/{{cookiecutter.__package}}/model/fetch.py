@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,22 +25,24 @@ KEPT = 20
 REMEDY = "run `make pipeline`, or set MODEL_URI=model to use the last training"
 
 
-def folder(uri: str = "") -> Path:
+def folder(uri: str = "", digest: str = "") -> Path:
     """The folder of the model that `uri` names, else of the one that answers (`load.address`); it never changes again.
 
     `models:/<name>@<alias>`, `models:/<name>/<version>` and `runs:/<id>/model` come from MLflow and are kept in the cache
-    (`MODEL_CACHE`); when MLflow is away, what the same URI gave last is used again. Anything else is a folder.
+    (`MODEL_CACHE`); when MLflow is away, what the same URI gave last is used again. Anything else is a folder. What is
+    there already is not downloaded again where the registry's log, or `digest`, says what its content is.
 
     Raises:
-        ModelError: the model can neither be fetched nor found in the cache.
+        ModelError: the model can neither be fetched nor found in the cache, or its content is not `digest`.
     """
     uri = uri or load.address()
     if not uri.startswith(("models:/", "runs:/")):
         return ROOT / uri
-    kept = Path(os.environ.get("MODEL_CACHE", CACHE)) / _store(uri)
+    kept = place(uri)
     pointer = kept / urllib.parse.quote(uri, safe="")
     try:
-        return _keep(approved(uri), kept, pointer)
+        there = _known(uri, digest, kept) if pointer.is_file() else None
+        return _point(there, pointer) if there else _keep(approved(uri, digest), kept, pointer)
     except (ModelError, OSError) as error:
         last = kept / pointer.read_text(encoding="utf-8") if pointer.is_file() else pointer
         if not (last / "model.json").is_file():
@@ -49,14 +51,19 @@ def folder(uri: str = "") -> Path:
         return last
 
 
-def _store(uri: str) -> str:
-    """Names the server and the workspace that models come from."""
+def place(uri: str) -> Path:
+    """Where models of the server and the workspace are kept that `uri` is asked of.
+
+    Raises:
+        ModelError: MLflow is not installed.
+    """
     try:
         from ..tracking import conventions
     except ImportError:
         # Serving from a folder needs none of MLflow; only this way in does.
         raise ModelError(f"{uri} needs MLflow, which is not installed here: set MODEL_URI to a model folder") from None
-    return hashlib.sha256(f"{conventions.uri()} {os.environ.get('MLFLOW_WORKSPACE', '')}".encode()).hexdigest()[:12]
+    server = f"{conventions.uri()} {os.environ.get('MLFLOW_WORKSPACE', '')}"
+    return Path(os.environ.get("MODEL_CACHE", CACHE)) / hashlib.sha256(server.encode()).hexdigest()[:12]
 
 
 def _keep(found: Bundle, kept: Path, pointer: Path) -> Path:
@@ -66,25 +73,56 @@ def _keep(found: Bundle, kept: Path, pointer: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=kept) as scratch:
         if not place.exists():
             bundle.write(found, Path(scratch) / "model")
-            with contextlib.suppress(FileExistsError, OSError) if place.exists() else contextlib.nullcontext():
+            try:
                 (Path(scratch) / "model").rename(place)
-        (Path(scratch) / "pointer").write_text(place.name, encoding="utf-8")
-        (Path(scratch) / "pointer").replace(pointer)
-    place.touch()
+            except OSError:
+                # Who began at the same moment has made the same folder.
+                if not place.is_dir():
+                    raise
+    _point(place, pointer)
     for old in sorted(kept.glob("*-*/"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return place
 
 
-def approved(uri: str) -> Bundle:
-    """The model that `uri` names; one that was made champion has the content that it had then.
+def _point(place: Path, pointer: Path) -> Path:
+    """Have the pointer name a folder, in one step, and the folder count as used just now."""
+    if not pointer.is_file() or pointer.read_text(encoding="utf-8") != place.name:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=pointer.parent) as scratch:
+            (Path(scratch) / "pointer").write_text(place.name, encoding="utf-8")
+            (Path(scratch) / "pointer").replace(pointer)
+    place.touch()
+    return place
+
+
+def _known(uri: str, digest: str, kept: Path) -> Path | None:
+    """The folder of what `uri` names now, if it is there with the content that somebody has approved."""
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, number = name.partition("/")
+    if not uri.startswith("models:/"):
+        return None
+    if alias or not digest:
+        try:
+            aliases, log = registered(name)
+        except UserError:
+            return None
+        number = aliases.get(alias, "") if alias else number
+        digest = digest or _note(log, number).get("digest", "")
+    there = kept / f"{number}-{digest[:16]}"
+    return there if number and digest and (there / "model.json").is_file() else None
+
+
+def approved(uri: str, digest: str = "") -> Bundle:
+    """The model that `uri` names, with the content that it had when it was made champion, or of that `digest`.
 
     Raises:
         ModelError: it cannot be fetched, or was changed since.
     """
     found = download(uri)
     name = uri.removeprefix("models:/").partition("@")[0].partition("/")[0]
-    note = _note(name, found.version) if uri.startswith("models:/") else {}
+    note = _note(registered(name)[1], found.version) if uri.startswith("models:/") else {}
+    if digest and digest != found.digest:
+        raise ModelError(f"version {found.version} is not what was given a share: its files were changed since")
     if note.get("digest", found.digest) != found.digest:
         raise ModelError(
             f"version {found.version} is not what {note['by']} made champion at {note['at']}: its files were changed since; "
@@ -93,18 +131,31 @@ def approved(uri: str) -> Bundle:
     return found
 
 
-def _note(name: str, number: str) -> dict[str, str]:
-    """What the registry's log says of the last time that a version of a model became champion."""
-    from ..tracking import conventions, store
+def _note(log: list[dict[str, str]], number: str) -> dict[str, str]:
+    """What the registry's log says of the last time that a version became champion."""
+    return next((note for note in log if note["alias"] and note["now"] == number), {})
+
+
+def registered(name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """The aliases of a registered model and the notes of its log, the latest first; none where there is no such model.
+
+    Raises:
+        UserError: the server cannot be asked.
+    """
+    from ..tracking import store
 
     with store.errors():
-        (model,) = store.connect().search_registered_models(f"name = '{name}'") or [None]
-    notes = (
-        [json.loads(text) for key, text in sorted(model.tags.items()) if key.startswith(conventions.MOVE)]
-        if model
-        else []
-    )
-    return dict(next((note for note in reversed(notes) if note["now"] == number), {}))
+        (found,) = store.connect().search_registered_models(f"name = '{name}'") or [None]
+    if found is None:
+        return {}, []
+    return {alias: str(number) for alias, number in found.aliases.items()}, notes(found.tags)
+
+
+def notes(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """The notes of the registry's log among the tags of a registered model, the latest first."""
+    from ..tracking import conventions
+
+    return [dict(json.loads(tags[key])) for key in sorted(tags, reverse=True) if key.startswith(conventions.MOVE)]
 
 
 def download(uri: str) -> Bundle:

@@ -22,19 +22,36 @@ RECORDS = TypeAdapter(list[problem.Record])
 AGAIN = "train again, or go back to the code that it was made with"
 
 
+PREDICTION = "prediction_id"
+"""What names a prediction."""
+
+
 class Predicts(Protocol):
-    """What web, batch and streaming know of a model; whatever wraps a predictor is one too.
+    """What web, batch and streaming know of a model; whatever wraps a predictor is one too."""
 
-    Attributes:
-        card: what the model says of itself.
-        additions: what may be asked for with an answer, by its name; nothing, unless something around the model has it.
-    """
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the model says of itself."""
 
-    card: dict[str, Any]
-    additions: Mapping[str, Any]
+    @property
+    def additions(self) -> Mapping[str, Any]:
+        """What may be asked for with an answer, by its name; nothing, unless something around the model has it."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The JSON schema of what answers have beside the fields of `problem.Answer`, by its name."""
+
+    def snapshot(self) -> Predicts:
+        """What answers at this moment, for who asks it twice and must not get two models."""
+
+    def refused(self, count: int) -> None:
+        """Hear that so many records were refused, which nobody predicts anything of."""
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""
+        """The fields of `problem.Answer` and those of `fields` for n records, each of shape (n,).
+
+        `columns` has the record's fields; beside them it may have `problem.ID` and `prediction_id`, which name a record.
+        """
 
 
 class Predictor:
@@ -49,6 +66,9 @@ class Predictor:
     """
 
     additions: Mapping[str, Any] = {}
+    fields: Mapping[str, Any] = {
+        "model_version": {"type": "string", "description": "Registered version or run of the model that answered"}
+    }
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         try:
@@ -100,6 +120,13 @@ class Predictor:
             raise ModelError(
                 "this model answers otherwise than where it was made: install the lock's versions (make setup)"
             )
+
+    def snapshot(self) -> Predicts:
+        """Itself: its model never changes."""
+        return self
+
+    def refused(self, count: int) -> None:
+        """Nobody here wants to know."""
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""

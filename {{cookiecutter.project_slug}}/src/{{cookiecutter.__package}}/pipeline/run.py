@@ -14,9 +14,6 @@ from ..base import params, reports
 from ..base.errors import UserError
 from ..data import clean, data_lock
 from ..data.split import split
-from ..model import bundle, fetch
-from ..model.bundle import MismatchError
-from ..model.predictor import Predictor
 from ..registry import model_card, versions
 from ..tracking import store
 from ..training import train
@@ -51,8 +48,8 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         dataset = clean.clean(name, raw)
         say("\n  ".join(clean.describe(dataset)))
     with step("validate"):
-        champion, instead = _champion()
-        known = champion.card.get("distribution", {}) if champion else {}
+        champion = versions.loaded()
+        known = champion.model.card if champion.model else {}
         report = validate.require(dataset, raw, validate.Validation.load(), known, folder / "reports")
         say("fit to train on (reports/data.html)")
     with step("train"):
@@ -61,9 +58,10 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
             raise UserError("the tracking server has not got the model, so none is registered: run it again")
     with step("gate"):
         _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
-        say(gate.require(trained.card, champion, newest, gate.Gate.load(), instead))
+        judged = gate.judge(trained, champion, newest, settings, path or settings.data.source)
+        say("\n  ".join(judged.lines))
     with step("register"):
-        text = model_card.markdown(trained.card, report)
+        text = model_card.markdown(trained.card, report + judged.report)
         with store.errors():
             client = mlflow.MlflowClient()
             for file in reports.write(folder / "reports", "model-card", trained.card["name"], text):
@@ -74,29 +72,13 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         version, first = versions.register(trained.model_uri, trained.run_id, text)
         alias = "champion" if first else "challenger"
         say(f"{version.name} version {version.version} is {alias} (reports/model-card.html)")
+        for line in () if first else gate.follow_up(str(version.version), judged):
+            say(line)
     return str(version.version)
-
-
-def _champion() -> tuple[Predictor | None, str]:
-    """The champion, or why a model is not compared with one: there is none, or this code has moved on from it.
-
-    Raises:
-        ModelError: there is one and it cannot be fetched or loaded; that is no reason to do without the comparison.
-    """
-    version = versions.champion()
-    if version is None:
-        return None, "there is no champion yet"
-    try:
-        return Predictor(bundle.read(fetch.folder(f"models:/{version.name}/{version.version}"))), ""
-    except MismatchError as error:
-        return None, f"champion {version.version} cannot be compared: {error}"
 
 
 def main() -> None:
     """`make pipeline`: train on DATA or on the generated sample, and register what passes the gate."""
     parser = argparse.ArgumentParser(prog="make pipeline", description=main.__doc__)
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make pipeline DATA=...)")
-    version = run(parser.parse_args().data)
-    champion = versions.champion()
-    if champion is None or str(champion.version) != version:
-        print(f"it serves once it is promoted: make promote VERSION={version}")
+    run(parser.parse_args().data)

@@ -30,7 +30,6 @@ class Validation(params.Section):
     max_dropped_share: float = Field(default=0.2, ge=0, le=1)
     max_duplicate_share: float = Field(default=0.05, ge=0, le=1)
     min_class_share: float = Field(default=0.01, ge=0, le=0.5)
-    max_drift: float = Field(default=0.25, gt=0)
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,13 @@ def _none(name: str, found: list[str]) -> Check:
     return Check(name, ", ".join(found) or "none", "none", not found)
 
 
-def report(dataset: Dataset, raw: Columns, found: list[Check], indices: dict[str, float]) -> str:
+def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved]) -> str:
     """Markdown: the verdicts, what was dropped, what every column of the file holds, and how far features have moved.
 
     `raw` has the columns as they were read, before rows were dropped.
     """
     choices = {field.name: field.choices for field in schema.FIELDS}
-    profile = [[name, *_profile(values, choices.get(name, ()))] for name, values in problem.prepare(raw).items()]
+    profile = [[name, *_profile(values, choices.get(name, ()))] for name, values in clean.prepared(raw).items()]
     parts = [
         f"# Data report: {dataset.name}",
         "\n".join(clean.describe(dataset)),
@@ -97,13 +96,13 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], indices: dict[str
             ["column", "type", "missing", "least", "median", "most", "values", "not among the choices"], profile
         ),
     ]
-    if indices:
-        words = {
-            name: "the same" if index < 0.1 else "moved" if index < 0.25 else "drifted"
-            for name, index in indices.items()
-        }
-        rows = [[name, f"{index:.3f}", words[name]] for name, index in indices.items()]
-        parts.append(reports.table(["feature", "stability index", "since the served model's training"], rows))
+    if moved:
+        said = [
+            [name, f"{most:.3f}", f"{limit:.3f}", f"{over} of {windows}"] for name, most, limit, over, windows in moved
+        ]
+        parts.append(
+            reports.table(["since the served model's training", "index, at most", "limit", "windows over it"], said)
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,30 +117,55 @@ def _profile(values: NDArray[Any], choices: tuple[Any, ...]) -> list[str]:
     return [kinds[values.dtype.kind], f"{missing.mean():.1%}", *ends, f"{len(known):,}", ", ".join(strange[:5])]
 
 
+Moved = tuple[str, float, float, int, int]
+"""A feature, its greatest index, the limit in that window, and in how many windows of how many it was over."""
+
+
+def drifted(dataset: Dataset, known: dict[str, Any], rules: drift.Drift) -> tuple[list[Moved], bool]:
+    """How far each feature is from the training data that a card tells of, window by window, and whether that is an alarm."""
+    if not known.get("drift", {}).get("sizes"):
+        return [], False
+    told, seen = known["distribution"], drift.seen(problem.features(dataset.columns))
+    indices: dict[str, list[tuple[float, float]]] = {}
+    over: list[bool] = []
+    for rows in drift.spans(drift.times(dataset.columns), len(dataset), known["drift"]["seconds"], rules.min_rows):
+        some = {name: values[rows] for name, values in seen.items()}
+        found, count = drift.psi(told, drift.counts(told, some)), rows.stop - rows.start
+        limits = drift.limits_for(known["drift"], count)
+        over.append(any(found[name] > limit for name, limit in limits.items() if name in found))
+        for name, limit in limits.items():
+            if name in found:
+                indices.setdefault(name, []).append((found[name], limit))
+    moved = [(name, *max(each), sum(i > limit for i, limit in each), len(each)) for name, each in indices.items()]
+    few = len(over) < rules.of
+    alarms = all(over) and bool(over) if few else any(drift.alarm(over[:end], rules) for end in range(1, len(over) + 1))
+    return moved, alarms
+
+
 def require(
     dataset: Dataset,
     raw: Columns,
     rules: Validation,
-    known: drift.Reference | None = None,
+    known: dict[str, Any] | None = None,
     folder: Path = params.ROOT / "reports",
     *,
     drift_counts: bool = False,
 ) -> str:
     """The report of a data set that passes; it is in `folder` as `data.md` and `data.html` whether it passes or not.
 
-    `known` is the served model's training data; drift from it is told, and only with `drift_counts` forbidden: new data
+    `known` is the served model's card; drift from its training data is told, and only with `drift_counts` forbidden: new data
     are what a model is trained again for.
 
     Raises:
         UserError: a check failed; the message names it with what was found and what is allowed.
     """
-    found, indices = checks(dataset, rules), drift.psi(known or {}, problem.features(dataset.columns))
-    if indices and drift_counts:
-        over = {name: index for name, index in indices.items() if index > rules.max_drift}
-        said = ", ".join(f"{name} {index:.2f}" for name, index in sorted(over.items(), key=lambda item: -item[1]))
-        allowed = f"a stability index of at most {rules.max_drift:g}"
-        found.append(Check("drift from the served model's data", said or "none", allowed, not over))
-    text = report(dataset, raw, found, indices)
+    found, watch = checks(dataset, rules), drift.Drift.load()
+    moved, alarms = drifted(dataset, known or {}, watch)
+    if moved and drift_counts:
+        said = ", ".join(f"{name} in {over} of {windows}" for name, _, _, over, windows in moved if over)
+        allowed = f"fewer than {watch.over} of {watch.of} windows of {watch.window} over a limit"
+        found.append(Check("drift from the served model's data", said or "none", allowed, not alarms))
+    text = report(dataset, raw, found, moved)
     reports.write(folder, "data", f"Data report: {dataset.name}", text)
     failed = [f"{check.name} {check.found}, allowed {check.allowed}" for check in found if not check.passed]
     if failed:
@@ -152,10 +176,10 @@ def require(
     return text
 
 
-def reference() -> drift.Reference:
-    """What the served model was trained on, as its card tells; nothing where none is served yet."""
+def served() -> dict[str, Any]:
+    """The served model's card; nothing where none is served yet."""
     try:
-        return dict(bundle.read(fetch.folder()).card.get("distribution", {}))
+        return bundle.read(fetch.folder()).card
     except ModelError:
         return {}
 
@@ -165,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make validate", description=main.__doc__)
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make validate DATA=...)")
     name, raw = data_lock.rows(params.load().data, parser.parse_args().data)
-    known = reference()
+    known = served()
     print(require(clean.clean(name, raw), raw, Validation.load(), known, drift_counts=True))
     print("" if known else "no model is served yet: there is nothing to compare the data with")
     print("reports/data.html shows the same in a browser")

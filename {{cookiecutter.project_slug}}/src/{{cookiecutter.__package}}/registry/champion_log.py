@@ -17,6 +17,9 @@ from ..base.errors import UserError
 from ..model import fetch
 from ..tracking import conventions
 
+TURN = ".moving"
+"""A registered model of this ending is there while somebody moves an alias."""
+
 STALE_SECONDS = 60
 """A move takes a second; one that is not over after so long was cut off."""
 
@@ -28,20 +31,7 @@ def move(client: mlflow.MlflowClient, name: str, action: str, alias: str, was: s
         ModelError: the version's bundle cannot be fetched.
     """
     digest = fetch.download(f"models:/{name}/{now}").digest
-    moment = time.time_ns() // 1000
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment // 1_000_000))
-    key = f"{conventions.MOVE}{moment}"
-    note = {
-        "at": at,
-        "by": _user(),
-        "action": action,
-        "alias": alias,
-        "was": was,
-        "now": now,
-        "reason": reason,
-        "digest": digest,
-    }
-    client.set_registered_model_tag(name, key, json.dumps(note))
+    key = note(client, name, action, alias, was, now, reason, digest=digest)
     try:
         client.set_registered_model_alias(name, alias, now)
     except MlflowException:
@@ -50,10 +40,24 @@ def move(client: mlflow.MlflowClient, name: str, action: str, alias: str, was: s
         raise
 
 
+def note(
+    client: mlflow.MlflowClient, name: str, action: str, alias: str, was: str, now: str, reason: str, **more: str
+) -> str:
+    """Write a line of the log; gives the tag that it is. `more` are fields that lines of some actions have."""
+    clock = time.time_ns() // 1000
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock // 1_000_000))
+    # A line comes after those that are there, whatever the clocks of the machines say that wrote them.
+    known = (key.removeprefix(conventions.MOVE) for key in client.get_registered_model(name).tags)
+    moment = max([clock, *(int(key) + 1 for key in known if key.isdigit())])
+    said = {"at": at, "by": _user(), "action": action, "alias": alias, "was": was, "now": now, "reason": reason}
+    key = f"{conventions.MOVE}{moment}"
+    client.set_registered_model_tag(name, key, json.dumps(said | more))
+    return key
+
+
 def log(model: RegisteredModel) -> list[dict[str, str]]:
     """Every move, the latest first: `at`, `by`, `action`, `alias`, the versions `was` and `now`, `reason`."""
-    tags = model.tags
-    return [dict(json.loads(tags[key])) for key in sorted(tags, reverse=True) if key.startswith(conventions.MOVE)]
+    return fetch.notes(model.tags)
 
 
 @contextlib.contextmanager
@@ -63,7 +67,7 @@ def alone(client: mlflow.MlflowClient, name: str) -> Iterator[None]:
     Raises:
         UserError: somebody else is moving one.
     """
-    turn = f"{name}.moving"
+    turn = name + TURN
     try:
         client.create_registered_model(turn, tags={"by": _user()})
     except MlflowException as error:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
+import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from ..base.errors import UserError
 from ..tracking import conventions, store
 from . import champion_log
+
+if TYPE_CHECKING:
+    from ..model.predictor import Predictor
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -44,6 +50,37 @@ def champion() -> ModelVersion | None:
     return find(str(found.aliases[CHAMPION])) if found and CHAMPION in found.aliases else None
 
 
+class OtherChampionError(UserError):
+    """Another version is champion by now than the one that a model was compared with."""
+
+
+class Champion(NamedTuple):
+    """The version that serves, its model where this code can ask it, and why there is none to compare with."""
+
+    version: ModelVersion | None
+    model: Predictor | None
+    instead: str
+
+
+def loaded() -> Champion:
+    """The champion with its model, or why a model is not compared with one: there is none, or this code has moved on from it.
+
+    Raises:
+        ModelError: there is one and it cannot be fetched or loaded; that is no reason to do without the comparison.
+    """
+    # Commands that only move an alias need none of what runs a model.
+    from ..model import bundle, fetch
+    from ..model.predictor import Predictor
+
+    version = champion()
+    if version is None:
+        return Champion(None, None, "there is no champion yet")
+    try:
+        return Champion(version, Predictor(bundle.read(fetch.folder(f"models:/{version.name}/{version.version}"))), "")
+    except bundle.MismatchError as error:
+        return Champion(version, None, f"champion {version.version} cannot be compared: {error}")
+
+
 def model() -> RegisteredModel | None:
     """The registered model with its aliases and tags, once there is one."""
     # A server answers whoever asks for a name that is not there with a refusal; a search it answers truly.
@@ -52,25 +89,25 @@ def model() -> RegisteredModel | None:
     return found[0] if found else None
 
 
-def promote(number: str, reason: str = "") -> str:
-    """Make a version champion; the log remembers which one it replaced.
+def promote(number: str, reason: str = "", over: str = "") -> str:
+    """Make a version champion, in place of version `over` where that is given; the log remembers which one it replaced.
 
     Raises:
+        OtherChampionError: another version than `over` is champion.
         UserError: there is no such version, it is archived, or it is champion already; somebody else moved the alias
             meanwhile; or there is no reason where the registry is shared.
     """
     version, current = find(number), champion()
+    if over and (serves := str(current.version) if current else "") != over:
+        raise OtherChampionError(f"version {serves or 'none'} is champion by now, and not {over}, which was compared")
     if current and current.version == version.version:
         raise UserError(f"version {number} is champion already")
     _move("promote", current, version, reason)
-    with store.errors():
-        if CHALLENGER in version.aliases:
-            store.connect().delete_registered_model_alias(version.name, CHALLENGER)
     return f"version {number} is champion" + (f"; it replaced version {current.version}" if current else "")
 
 
-def rollback(reason: str = "") -> str:
-    """Make the version that the champion replaced champion again.
+def rollback(reason: str = "", over: str = "") -> str:
+    """Make the version that the champion, `over` where that is given, has replaced champion again.
 
     Raises:
         UserError: there is no champion, or none before it, or that one is archived; or as for `promote`.
@@ -78,8 +115,11 @@ def rollback(reason: str = "") -> str:
     current = champion()
     if current is None:
         raise UserError("there is no champion to roll back from: run `make pipeline` first")
+    number = str(current.version)
+    if over and number != over:
+        raise OtherChampionError(f"version {number} is champion by now, and not {over}")
     log = champion_log.log(found) if (found := model()) else []
-    came = (each for each in log if each["now"] == str(current.version) and each["action"] != "rollback")
+    came = (each for each in log if each["alias"] and each["now"] == number and each["action"] != "rollback")
     previous = next(came, {}).get("was", "")
     if not previous:
         raise UserError(f"version {current.version} is the first champion: there is nothing to roll back to")
@@ -99,6 +139,14 @@ def _move(action: str, current: ModelVersion | None, version: ModelVersion, reas
         if (str(now.version) if now else "") != was:
             raise UserError("the champion was changed by somebody else meanwhile: look again with `make registry`")
         champion_log.move(client, version.name, action, CHAMPION, was, str(version.version), reason)
+        settle(client, version.name)
+
+
+def settle(client: mlflow.MlflowClient, name: str) -> None:
+    """Who became champion is challenger no more."""
+    aliases = client.get_registered_model(name).aliases
+    if CHALLENGER in aliases and aliases[CHALLENGER] == aliases.get(CHAMPION):
+        client.delete_registered_model_alias(name, CHALLENGER)
 
 
 def find(number: str) -> ModelVersion:

@@ -11,6 +11,7 @@ import socket
 import sys
 from typing import Annotated, Any
 
+import numpy as np
 from flask import Flask, Response, render_template, request
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -21,10 +22,10 @@ from ..base import params
 from ..base.errors import UserError
 from ..data import schema
 from ..model.bundle import ModelError
-from ..model.predictor import Predicts
+from ..model.predictor import PREDICTION, Predicts
 from . import served_model
 
-RECORD = TypeAdapter(problem.Record)
+RECORD = TypeAdapter(schema.Keyed)
 MAX_ERRORS = 20
 """How many bad fields an answer lists; the rest is counted."""
 
@@ -43,7 +44,7 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     limits = limits or Web()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
     api = _openapi(app, predictor, limits)
-    records = TypeAdapter(Annotated[list[problem.Record], Field(max_length=limits.max_records)])
+    records = TypeAdapter(Annotated[list[schema.Keyed], Field(max_length=limits.max_records)])
 
     @app.post("/predict")
     def predict() -> Response:
@@ -65,7 +66,7 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     def version() -> Response:
         card = predictor.card if predictor else {}
         known = {name: card.get(name) for name in ("name", "model_version", "run_id", "git_commit", "created")}
-        return _json({**known, "python": platform.python_version()})
+        return _json({**known, **card.get("serving", {}), "python": platform.python_version()})
 
     @app.get("/openapi.json")
     def specification() -> Response:
@@ -81,28 +82,32 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
         known = {"problem": problem, "card": predictor and predictor.card, "why_not": why_not}
         return render_template("index.html", fields=record["properties"], required=record.get("required", []), **known)
 
+    if counted := getattr(predictor, "metrics", None):
+        app.add_url_rule("/metrics", view_func=lambda: Response(counted(), content_type="text/plain; version=0.0.4"))
     app.register_error_handler(HTTPException, _http_error)
     return app
 
 
 def _openapi(app: Flask, predictor: Predicts | None, limits: Web) -> dict[str, Any]:
     """The service's description in OpenAPI 3.1, made from the schemas of `Record` and `Answer`."""
-    record = problem.Record.model_json_schema(ref_template="#/components/schemas/{model}")
+    record = schema.Keyed.model_json_schema(ref_template="#/components/schemas/{model}")
+    said = problem.Record.model_json_schema()
+    record |= {"title": said["title"], "description": said.get("description", "")}
+    record["properties"][problem.ID] |= {"description": "What the sender calls this record, if anything"}
     answer = problem.Answer.model_json_schema()
-    answer["properties"] |= {
-        "model_version": {"type": "string", "description": "Registered version or run of the model that answered"},
-        "prediction_id": {"type": "string", "description": "Names this prediction; never the same twice"},
-    }
+    fields, additions = (predictor.fields, predictor.additions) if predictor else ({}, {})
+    name = {PREDICTION: {"type": "string", "description": "Names this prediction; never the same twice"}}
+    answer["properties"] |= {**fields, **name}
     answer["required"] = list(answer["properties"])
-    additions = predictor.additions if predictor else {}
     answer["properties"] |= {addition.field: addition.schema for addition in additions.values()}
     known = {"name": params.names()["name"], "record": record, "answer": answer, "problem": problem}
     with app.app_context():
         return dict(json.loads(render_template("openapi.json.jinja", additions=additions, limits=limits, **known)))
 
 
-def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[problem.Record]]) -> Response:
+def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) -> Response:
     """The answer to a request, or why there is none."""
+    predictor = predictor.snapshot()
     environ = request.environ
     # Most clients send just this; parsing the header costs more than the rest of the check.
     if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
@@ -118,14 +123,17 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[problem
     try:
         records = adapter.validate_json(body) if many else [RECORD.validate_json(body)]
     except ValidationError as error:
+        predictor.refused(1)
         return _refuse(error)
     most = min([limits.max_records, *(predictor.additions[name].most for name in wanted)])
     if len(records) > most:
         return _problem(413, "too many records", f"at most {most} at once with {' and '.join(wanted)}")
-    columns = schema.columns(records)
+    name = secrets.token_hex(16)
+    names = [f"{name}-{number}" for number in range(len(records))] if many else [name]
+    ids = np.array([getattr(record, problem.ID) for record in records], object)
+    columns = schema.columns(records) | {problem.ID: ids, PREDICTION: np.array(names, object)}
     answers = {name: each.tolist() for name, each in predictor.predict(columns).items()}
-    name, version = secrets.token_hex(16), answers["model_version"][0] if records else ""
-    answers["prediction_id"] = [f"{name}-{number}" for number in range(len(records))] if many else [name]
+    version, answers[PREDICTION] = answers["model_version"][0] if records else "", names
     rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
     for name in wanted:
         try:
@@ -194,7 +202,7 @@ def _shown(value: Any) -> Any:
 def app() -> Flask:
     """What gunicorn calls in each worker; a model that has gone since the start leaves 503, not a dead worker."""
     try:
-        return create_app(served_model.build(), Web.load())
+        return create_app(served_model.answering(), Web.load())
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return create_app(None, why_not=str(error))
@@ -208,9 +216,9 @@ def main() -> None:
     given = parser.parse_args()
     if sys.platform == "win32":
         raise UserError("gunicorn does not run on Windows: use WSL, or the container image")
-    # The workers read the folder: fetching it once here keeps MLflow out of them.
-    os.environ["MODEL_URI"] = str(served_model.locate().resolve())
-    version = served_model.build().card["model_version"]
+    # The workers read what is fetched here once: this keeps MLflow out of them.
+    served_model.begin()
+    version = served_model.answering().card["model_version"]
     with socket.socket(socket.AF_INET6 if ":" in given.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

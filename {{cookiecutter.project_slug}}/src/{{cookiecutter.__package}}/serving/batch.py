@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def main() -> int:
     found = storage.find(given.input, given.since, given.until)
     output = storage.place(given.output)
     # Fetched once: what else needs the model, as Spark's executors do, reads this folder.
-    os.environ["MODEL_URI"] = str(served_model.locate().resolve())
+    served_model.pin()
     predictor = served_model.build()
     job_class: type[Job] = Job
     additions = given.additions.split()

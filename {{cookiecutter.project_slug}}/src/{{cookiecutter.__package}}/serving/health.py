@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..base.errors import UserError
+from ..model.predictor import Predicts
 
 STUCK_SECONDS = 60
 """A worker that has not come round for so long does not live."""
@@ -31,10 +32,11 @@ class Health:
     """A worker's counts and its state.
 
     Args:
-        card: the model's card, for the labels of `model_info`.
+        predictor: the model, for the labels of `model_info`.
     """
 
-    def __init__(self, card: dict[str, Any]) -> None:
+    def __init__(self, predictor: Predicts) -> None:
+        self._predictor = predictor
         self.registry = CollectorRegistry()
         self._events = Counter("events", "Events read", registry=self.registry)
         self._predictions = Counter("predictions", "Predictions acknowledged", registry=self.registry)
@@ -45,8 +47,7 @@ class Health:
         self._latency = Histogram(
             "latency_seconds", "From an event's own time to its acknowledged prediction", registry=self.registry
         )
-        model = Gauge("model_info", "The model that answers", ["version", "run_id"], registry=self.registry)
-        model.labels(card["model_version"], card["run_id"]).set(1)
+        self._model = Gauge("model_info", "The model that answers", ["version", "run_id"], registry=self.registry)
         self.events = 0
         self.refused = ""
         self.reachable = True
@@ -70,6 +71,14 @@ class Health:
             self._latency.observe(max(now - message.timestamp()[1] / 1000, 0))
         for partition, waiting in lag.items():
             self._lag.labels(str(partition)).set(waiting)
+
+    def metrics(self) -> bytes:
+        """All counts, and the model of this moment, in Prometheus's own format."""
+        card = self._predictor.card
+        self._model.clear()
+        self._model.labels(card["model_version"], card["run_id"]).set(1)
+        counted = getattr(self._predictor, "metrics", bytes)
+        return prometheus_client.generate_latest(self.registry) + counted()
 
     def assign(self, partitions: Iterable[int]) -> None:
         """These partitions are this worker's from now on."""
@@ -121,7 +130,7 @@ def serve(state: Health, host: str, port: int) -> Iterator[None]:
             checks = {"/livez": state.alive, "/readyz": state.ready}
             if self.path == "/metrics":
                 status, kind = 200, prometheus_client.CONTENT_TYPE_LATEST
-                content = prometheus_client.generate_latest(state.registry)
+                content = state.metrics()
             elif self.path in checks:
                 why_not = checks[self.path]()
                 status, kind = (503 if why_not else 200), "application/json"

@@ -73,8 +73,11 @@ class Scorer:
         answers = self._answers({field.name: schema.absent(field, 0) for field in schema.FIELDS})
         added = [pa.field(name, _answer(values).type) for name, values in answers.items()]
         added.append(pa.field("scored_at", pa.timestamp("us", "UTC")))
-        for name in (*(field.name for field in added), "row_number", "reason"):
-            if name in given.names:
+        # A file to learn from has the target already: it is kept beside what is said of it.
+        renamed = {problem.TARGET: f"given_{problem.TARGET}"} if problem.TARGET in answers else {}
+        names = [renamed.get(name, name) for name in given.names]
+        for name in (*(field.name for field in added), *renamed.values(), "row_number", "reason"):
+            if names.count(name) > (name in renamed.values()):
                 raise SchemaError(f"the column {name} is there already, and scoring would write it: rename it")
         typed = {
             self._columns[field.name]: pa.from_numpy_dtype(field.dtype)
@@ -82,7 +85,7 @@ class Scorer:
             if self._columns[field.name] in text and field.kind is not str
         }
         kept = [each.with_type(typed[each.name]) if each.name in typed else each for each in given]
-        self.accepted = pa.schema([*kept, *added])
+        self.accepted = pa.schema([*(each.with_name(name) for each, name in zip(kept, names, strict=True)), *added])
         self.rejected = pa.schema([pa.field("row_number", pa.int64()), pa.field("reason", pa.string()), *given])
 
     def __call__(self, batch: pa.RecordBatch, numbers: pa.Array) -> Scored:

@@ -20,10 +20,9 @@ import pyarrow.parquet
 
 from ..base.errors import UserError
 from ..base.params import PACKAGE
-from ..model import bundle
-from ..model.bundle import Bundle
 from . import job, served_model, storage, tables
 from .job import Batch, Counts, Job, Unit
+from .served_model import Served
 from .storage import Place
 
 try:
@@ -78,9 +77,7 @@ class SparkJob(Job):
 
     def _on_spark(self, unit: Unit, partial: Place) -> None:
         identity = self._identity(unit)
-        work = _work(
-            bundle.read(served_model.locate()), self._settings, self._log.run_id, self._additions, self._scored_at
-        )
+        work = _work(served_model.read(), self._settings, self._log.run_id, self._additions, self._scored_at)
         parts = [
             Unit([(source, below)], partial / f"scored/part-{number:05}.parquet")
             for number, (source, below) in enumerate(_parts(unit))
@@ -133,7 +130,7 @@ def _parts(unit: Unit) -> Iterator[tuple[Place, str]]:
 
 
 def _work(
-    model: Bundle, settings: Batch, run_id: str, additions: Sequence[str], scored_at: datetime
+    model: Served, settings: Batch, run_id: str, additions: Sequence[str], scored_at: datetime
 ) -> Callable[[Unit], Scored]:
     """What an executor does with a part: a job of its own, on one core; how many rows may be refused is asked of all parts."""
     lenient = settings.model_copy(update={"max_rejected_share": 1.0})

@@ -12,20 +12,20 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError
 
 from .. import problem
 from ..base.errors import UserError, first_line
 from ..data import schema
-from ..model.predictor import Predicts
+from ..model.predictor import PREDICTION, Predicts
 from . import broker, health, served_model
 from .broker import Stream
 from .health import Health
 
-Event = create_model("Event", __base__=problem.Record, **{problem.ID: (str | int | None, None)})  # type: ignore[call-overload]
-EVENT = TypeAdapter(Event)
+EVENT = TypeAdapter(schema.Keyed)
 SESSION_MS = 6_000
 """A worker that dies without a word is replaced after so long; brokers allow no less by default."""
 
@@ -59,6 +59,8 @@ def answer(messages: Sequence[Message], predictor: Predicts, topics: Stream) -> 
         except ValidationError as error:
             empty = "(body): the event is a tombstone" if value is None else "(body): the event is empty"
             outputs.append(_dead(message, schema.reason(error) if value else empty, topics.dead_letters))
+    if outputs:
+        predictor.refused(len(outputs))
     try:
         return outputs + _predictions(events, answered, predictor, topics)
     except Exception as error:  # whatever problem.features or problem.answer raise for one of these events
@@ -72,10 +74,11 @@ def _predictions(
 ) -> list[Output]:
     if not events:
         return []
-    answers = predictor.predict(schema.columns(events))
     keys = [_key(event, message) for event, message in zip(events, answered, strict=True)]
-    names = [_name(key, message.value() or b"", predictor) for key, message in zip(keys, answered, strict=True)]
-    form = "{" + ", ".join(f'"{name}": %s' for name in (*answers, "prediction_id")) + "}"
+    names = [_name(key, message.value() or b"") for key, message in zip(keys, answered, strict=True)]
+    ids = np.array([getattr(event, problem.ID) for event in events], object)
+    answers = predictor.predict(schema.columns(events) | {problem.ID: ids, PREDICTION: np.array(names, object)})
+    form = "{" + ", ".join(f'"{name}": %s' for name in (*answers, PREDICTION)) + "}"
     rows = zip(*map(_texts, answers.values()), (f'"{name}"' for name in names), strict=True)
     if max(map(len, keys)) > LARGEST:
         raise ValueError(f"{problem.ID} is longer than {LARGEST:,} bytes")
@@ -90,10 +93,9 @@ def _key(event: Any, message: Message) -> bytes:
     return message.key() or f"{message.topic()}-{message.partition()}-{message.offset()}".encode()
 
 
-def _name(key: bytes, value: bytes, predictor: Predicts) -> str:
-    """A prediction's id: the same for the same event and model, however often it is read, or sent."""
-    version = predictor.card["model_version"].encode()
-    return hashlib.blake2b(b"\0".join((version, key, value)), digest_size=16).hexdigest()
+def _name(key: bytes, value: bytes) -> str:
+    """A prediction's id: the same for the same event, however often it is read, or sent."""
+    return hashlib.blake2b(key + b"\0" + value, digest_size=16).hexdigest()
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
@@ -278,9 +280,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9697, help="side port (make stream PORT=9700)")
     given = parser.parse_args()
     topics = Stream.load()
-    predictor = served_model.build()
+    served_model.begin()
+    predictor = served_model.answering()
     broker.require_topics(topics.events, topics.predictions, topics.dead_letters, partitions=topics.partitions)
-    state = Health(predictor.card)
+    state = Health(predictor)
     worker = Worker(predictor, topics, state)
     with health.serve(state, given.host, given.port), stopped_by_signals(worker):
         where = broker.settings()["bootstrap.servers"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -41,13 +42,31 @@ def history() -> list[dict[str, str]]:
     model = versions.model()
     names = {"at": "when", "by": "who", "action": "what", "was": "from", "now": "to", "reason": "why"}
     moves = champion_log.log(model) if model else []
-    return [
-        {
-            new: each[old].replace("T", " ").rstrip("Z") if old == "at" else each[old] or "-"
-            for old, new in names.items()
-        }
-        for each in moves
-    ]
+    rows = [{new: each[old] or "-" for old, new in names.items()} for each in moves]
+    for row, each in zip(rows, moves, strict=True):
+        # From and to are versions, and of a challenger's share the shares.
+        share = f" share of {each['version']}" if "version" in each else ""
+        row |= {"when": row["when"].replace("T", " ").rstrip("Z"), "what": row["what"] + share}
+    return rows
+
+
+def served(at: str) -> str:
+    """Which version was champion at a time in UTC (`2026-10-01T12:00`), since when and by whom.
+
+    Raises:
+        UserError: it is no time, or there was no champion yet.
+    """
+    try:
+        moment = datetime.fromisoformat(at).replace(tzinfo=None).isoformat()
+    except ValueError:
+        raise UserError(f"AT={at} is no time: write it as 2026-10-01T12:00, in UTC") from None
+    moves = champion_log.log(found) if (found := versions.model()) else []
+    then = next((each for each in moves if each["alias"] == versions.CHAMPION and each["at"] <= moment + "Z"), None)
+    if then is None:
+        raise UserError(f"there was no champion at {at} UTC")
+    tried = next((each for each in moves if each["action"] == "ab" and each["at"] <= moment + "Z"), None)
+    beside = f"; challenger {tried['version']} had a share of {tried['now']}" if tried and tried["now"] != "0" and tried["version"] != then["now"] else ""  # fmt: skip
+    return f"version {then['now']} served at {at} UTC, since {then['at']} ({then['action']} by {then['by']}){beside}: make trace VERSION={then['now']}"
 
 
 def archive(number: str) -> str:
@@ -110,16 +129,18 @@ def main() -> None:
     parser.add_argument("action", choices=["list", "log", "promote", "rollback", "archive", "trace", "card"])
     parser.add_argument("version", nargs="?", default="")
     parser.add_argument("--reason", default="", help='why an alias is moved (REASON="fewer errors at night")')
+    parser.add_argument("--at", default="", help="what served then (AT=2026-10-01T12:00, in UTC)")
     given = parser.parse_args()
+    if given.at:
+        print(served(given.at))
+        return
     if given.action in ("promote", "archive", "trace") and not given.version:
         raise UserError(f"which version? make {given.action} VERSION=2 (make registry lists them)")
     if given.action in ("list", "log"):
-        rows = pd.DataFrame(listing() if given.action == "list" else history())
-        print(
-            "no version is registered yet: run `make pipeline`"
-            if rows.empty
-            else rows.to_string(index=False, justify="left")
-        )
+        rows = pd.DataFrame(listing() if given.action == "list" else history()).astype(str)
+        left = {str(name): f"{{:<{rows[name].str.len().max()}}}".format for name in rows}
+        text = rows.to_string(index=False, justify="left", formatters=left)
+        print("no version is registered yet: run `make pipeline`" if rows.empty else text)
     elif given.action == "rollback":
         print(versions.rollback(given.reason))
     elif given.action == "card":

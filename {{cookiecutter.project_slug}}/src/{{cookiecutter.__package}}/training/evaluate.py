@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from .. import estimators, metrics, problem
 from ..base import params
+from ..base.errors import UserError
 from ..base.fields import Columns
 from ..base.reports import rounded
 from ..data.clean import Dataset
@@ -45,6 +46,22 @@ def details(newest: Dataset, scores: NDArray[Any], seed: int) -> dict[str, Any]:
     return known | ({"calibration": calibration(newest.target, scores)} if problem.TASK == "binary" else {})
 
 
+def beats_no_model(card: dict[str, Any], by: float) -> str:
+    """Why a trained model is worth having at all, in one sentence.
+
+    Raises:
+        UserError: it is not; the message has both figures.
+    """
+    metric, unit = problem.METRIC, f" {problem.UNIT}" if problem.UNIT else ""
+    score, baseline = card["metrics"][metric], card["metrics"][f"baseline_{metric}"]
+    if not metrics.loss(metric, score) <= metrics.loss(metric, baseline) * (1 - by):
+        raise UserError(
+            f"gate: {metric} {score:.4f}{unit} is not better than {baseline:.4f}, which needs no model, by "
+            f"{by:.0%}; nothing was registered"
+        )
+    return f"{metric} {score:.4f}{unit} beats {baseline:.4f} without a model"
+
+
 def interval(actual: NDArray[np.float64], scores: NDArray[Any], seed: int) -> dict[str, tuple[float, float]]:
     """Where each metric lies in 95 of 100 resamples of the n rows (percentile bootstrap, Efron 1979).
 
@@ -67,14 +84,14 @@ def segments(newest: Dataset, scores: NDArray[Any]) -> list[dict[str, Any]]:
     """
     found = []
     for name in problem.SEGMENTS:
-        for label, rows in _parts(name, newest.columns):
+        for label, rows in parts(name, newest.columns):
             if rows.sum() >= LEAST_ROWS:
                 values = metrics.metrics(newest.target[rows], scores[rows])
                 found.append({"feature": name, "part": label, "rows": int(rows.sum()), "metrics": values})
     return found
 
 
-def _parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """What each part is called, and which rows it has; by the record's own words where the feature is one of its fields."""
     values = columns[name] if name in columns else problem.features(columns)[:, problem.FEATURES.index(name)]
     if values.dtype == object:

@@ -19,18 +19,19 @@ rows = read.rows
 
 
 def measure(
-    predictor: Predictor, older: Dataset, newest: Dataset, scores: NDArray[Any], settings: params.Params
+    older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params
 ) -> dict[str, Any]:
     """What the card says of the model's worth: metrics on the validation rows, on the training rows, without a model.
 
-    `scores` are the predictor's `measured` of the validation rows.
+    `seen` and `scores` are the predictor's `measured` of the training rows and of the validation rows.
     """
-    train = predictor.measured(older.columns)
-    return {"metrics": metrics.compared(newest.target, scores, older.target, train)}
+    return {"metrics": metrics.compared(newest.target, scores, older.target, seen)}
 
 
-def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32]) -> Bundle:
-    """The bundle with what else belongs in it; `features` are those of the training rows, shape (n, features)."""
+def enclose(
+    bundle: Bundle, predictor: Predictor, older: Dataset, features: NDArray[np.float32], seen: NDArray[Any]
+) -> Bundle:
+    """The bundle with what else belongs in it; `features` are those of the training rows, (n, features), `seen` their scores."""
     return bundle
 
 

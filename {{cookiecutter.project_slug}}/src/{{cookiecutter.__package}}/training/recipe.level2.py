@@ -23,24 +23,28 @@ rows = data_lock.rows
 
 
 def measure(
-    predictor: Predictor, older: Dataset, newest: Dataset, scores: NDArray[Any], settings: params.Params
+    older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params
 ) -> dict[str, Any]:
     """What the card says of the model's worth: metrics, their intervals, segments, calibration and folds.
 
-    `scores` are the predictor's `measured` of the validation rows.
+    `seen` and `scores` are the predictor's `measured` of the training rows and of the validation rows.
     """
-    train = predictor.measured(older.columns)
-    found = metrics.compared(newest.target, scores, older.target, train)
+    found = metrics.compared(newest.target, scores, older.target, seen)
     found |= evaluate.folds(older, settings, evaluate.Evaluate.load().folds)
     return {"metrics": found, **evaluate.details(newest, scores, settings.data.seed)}
 
 
-def enclose(bundle: Bundle, predictor: Predictor, features: NDArray[np.float32]) -> Bundle:
-    """The bundle with what explanations, the model card and checks for drift need; `features` as in training, (n, features)."""
+def enclose(
+    bundle: Bundle, predictor: Predictor, older: Dataset, features: NDArray[np.float32], seen: NDArray[Any]
+) -> Bundle:
+    """The bundle with what explanations, the model card and checks for drift need; `features` (n, features), `seen` their scores."""
     content, about = explanations.prepared(bundle, features, predictor.of_features)
-    seen = pd.DataFrame(features, columns=problem.FEATURES).quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4)
-    seen = seen.dropna(axis=1)  # a feature that is missing in every row has no quantiles
-    told = {"explanation": about, "reference": seen.to_dict("list"), "distribution": drift.reference(features)}
+    columns = drift.seen(features, seen)
+    usual = drift.reference(columns)
+    limits = drift.limits(usual, columns, drift.times(older.columns), drift.Drift.load(), params.load().data.seed)
+    quantiles = pd.DataFrame(features, columns=problem.FEATURES).quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4)
+    quantiles = quantiles.dropna(axis=1)  # a feature that is missing in every row has none
+    told = {"explanation": about, "reference": quantiles.to_dict("list"), "distribution": usual, "drift": limits}
     return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
 
 

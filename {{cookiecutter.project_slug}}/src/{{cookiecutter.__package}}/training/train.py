@@ -51,8 +51,9 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         expected = export.scores(estimator, problem.features(newest.columns))
         difference = export.check_parity(expected, scores, settings.export.tolerance)
         measured = predictor.measured(newest.columns, scores)
-        built.card.update(recipe.measure(predictor, older, newest, measured, settings))
-        built = recipe.enclose(built, predictor, features)
+        seen = predictor.measured(older.columns, predictor.of_features(features))
+        built.card.update(recipe.measure(older, newest, seen, measured, settings))
+        built = recipe.enclose(built, predictor, older, features, seen)
         for line in verdict(built.card):
             say(line)
         say(f"kept as {kept['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())

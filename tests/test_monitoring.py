@@ -1,0 +1,88 @@
+"""Rules raise what they should, and every panel of the dashboard shows something of a service that Prometheus has scraped."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+import yaml
+from conftest import NAMED, free_port, service
+from test_projects import post
+
+needs_prometheus = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="promtool is not installed (Debian: prometheus)"
+)
+
+
+@needs_prometheus
+@pytest.mark.parametrize("deployment", ["web", "batch", "streaming"])
+def test_prometheus_s_own_tool_finds_rules_that_raise_what_they_should(bake, deployment):
+    folder = bake(**NAMED, deployment=deployment, maturity_level="4").path / "deploy" / "monitoring"
+    for words in (["test", "rules", "rules.test.yml"], ["check", "config", "prometheus.yml"]):
+        done = subprocess.run(["promtool", *words], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    raised = {
+        rule["alert"]
+        for group in yaml.safe_load((folder / "rules.yml").read_text())["groups"]
+        for rule in group["rules"]
+    }
+    tested = {
+        each["alertname"]
+        for case in yaml.safe_load((folder / "rules.test.yml").read_text())["tests"]
+        for each in case["alert_rule_test"]
+        if each.get("exp_alerts")
+    }
+    assert raised == tested
+
+
+@pytest.mark.slow
+@needs_prometheus
+def test_every_panel_shows_something_of_a_real_service(bake, tmp_path):
+    project = bake(**NAMED, maturity_level="4").borrow_environment()
+    assert project.make("pipeline").returncode == 0
+    record = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6}
+    with service(project) as port, contextlib.ExitStack() as running:
+        for number in range(130):
+            post(port, {**record, "PULocationID": 1 + number})
+        with contextlib.suppress(AssertionError, OSError):
+            post(port, {"PULocationID": 74})
+        assert project.make("monitor", "NEW=1").returncode in (0, 2)
+        side, shown = free_port(), free_port()
+        until = lambda process: scraped(side)  # noqa: E731
+        running.enter_context(project.running("operate", "EVERY=1h", f"PORT={side}", until=until))
+        config = yaml.safe_load((project.path / "deploy" / "monitoring" / "prometheus.yml").read_text())
+        config["global"]["scrape_interval"] = "1s"
+        config["rule_files"], config["alerting"] = [], {}
+        for job, at in zip(config["scrape_configs"], (port, side), strict=True):
+            job["static_configs"][0]["targets"] = [f"127.0.0.1:{at}"]
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+        command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+        prometheus = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{shown}"], stderr=subprocess.DEVNULL)
+        running.callback(prometheus.wait)
+        running.callback(prometheus.terminate)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            post(port, record)
+            time.sleep(0.2)
+        panels = json.loads((project.path / "deploy/monitoring/grafana/dashboards/model.json").read_text())["panels"]
+        expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+        empty = [each for each in expressions if not queried(shown, each)]
+    assert len(expressions) == 11
+    assert empty == []
+
+
+def scraped(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return b"monitor_window{" in answer.read()
+
+
+def queried(port, expression):
+    """What Prometheus says to an expression, without what is not a number."""
+    address = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        found = json.load(answer)["data"]["result"]
+    return [each for each in found if each["value"][1] != "NaN"]

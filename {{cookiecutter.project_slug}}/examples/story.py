@@ -1,0 +1,200 @@
+"""Some minutes of a model's life: traffic, a world that changes, an alarm, a new model by steps, and what goes wrong taken back."""
+
+import argparse
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import traffic
+
+from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.data import clean, schema
+
+PACKAGE = params.PACKAGE.name
+FOLDER = params.ROOT / ".cache" / "story"
+TAKEN = (
+    "src",
+    "tests/model",
+    "tests/conftest.py",
+    "tests/records.py",
+    "params.toml",
+    "pyproject.toml",
+    "Pipfile.lock",
+    "gunicorn.conf.py",
+)
+HASTE = {
+    r"hold = .*": 'hold = "1s"',
+    r"steps = .*": "steps = [0.2, 0.5, 1.0]",
+    r"min_answers = .*": "min_answers = 50",
+    r"watch = .*": 'watch = "20s"',
+    r"cooldown = .*": 'cooldown = "0s"',
+    r"budget = .*": "budget = 20",
+    r"rule = .*": 'rule = "window"',
+    r'window = "30d".*': 'window = "40s"',
+}
+"""What takes hours in earnest."""
+
+
+def copied():
+    """A copy of the project in a folder of its own, so that the story touches none of its runs, models or data."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    for name in TAKEN:
+        source, target = params.ROOT / name, FOLDER / name
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    settings = (FOLDER / "params.toml").read_text(encoding="utf-8")
+    for pattern, value in HASTE.items():
+        settings = re.sub(rf"^{pattern}", value, settings, flags=re.M)
+    (FOLDER / "params.toml").write_text(settings, encoding="utf-8")
+
+
+def environment():
+    """What the commands of the story run in: its own store, and no setting of the project's."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MODEL_", "PREDICTION_"))
+    }
+    store = f"sqlite:///{(FOLDER / 'mlflow.db').as_posix()}"
+    return kept | {"PYTHONPATH": str(FOLDER / "src"), "MLFLOW_TRACKING_URI": store, "PYTHON_DOTENV_DISABLED": "1"}
+
+
+class World:
+    """Records and their truth, day after day; once it has changed, they are other ones."""
+
+    def __init__(self):
+        self.changed, self._seeds = False, itertools.count(101)
+
+    def day(self, rows):
+        """That many records with an id, as JSON knows them, and what will come true of each."""
+        seed = next(self._seeds)
+        raw = problem.sample(2 * rows, seed, drift=self.changed)
+        found = clean.clean("the world", raw)
+        found = found.take(np.random.default_rng(seed).permutation(len(found))[:rows])
+        columns = dict(found.columns)
+        if problem.TIME:  # what happens now is newer than what a model has learned from
+            columns[problem.TIME] = columns[problem.TIME] + np.timedelta64(60 + seed // 7 * 7, "D")
+        records = schema.table(columns).to_pylist()
+        for number, record in enumerate(records):
+            record[problem.ID] = f"{seed}-{number}"
+            record |= {name: each.isoformat() for name, each in record.items() if hasattr(each, "isoformat")}
+        return records, dict(zip((record[problem.ID] for record in records), found.target.tolist(), strict=True))
+
+    def trickle(self, send, over):
+        """Send a record every 20 ms until it is over, so that there is always one under way."""
+        while not over.is_set():
+            for record in self.day(100)[0]:
+                if not over.wait(0.02):
+                    send(record)
+
+
+class Story:
+    """Tells what happens, line by line, and remembers it."""
+
+    def __init__(self, rows):
+        self.rows, self.world, self.lines, self.started = rows, World(), [], time.monotonic()
+        self.answered = 0
+
+    def tell(self, line):
+        """Print a line with the seconds since the beginning."""
+        self.lines.append(f"{time.monotonic() - self.started:4.0f} s  {line}")
+        print(self.lines[-1], flush=True)
+
+    def command(self, *words, fails=False):
+        """Run a command of the project; gives what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", PACKAGE, *words], cwd=FOLDER, env=environment(), capture_output=True, text=True
+        )
+        if not fails and done.returncode:
+            sys.exit(f"{' '.join(words)}: {done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def day(self, client):
+        """A day: records are answered, what comes true is told, and operation goes one round; gives what that said."""
+        records, truth = self.world.day(self.rows)
+        client.send(records)
+        self.answered += len(records)
+        path = FOLDER / "truth.csv"
+        lines = [f"{problem.ID},{problem.TARGET}", *(f"{name},{value!r}" for name, value in truth.items())]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.command("truth", "--data", str(path))
+        said = self.command("operate", "--new")
+        for line in said.splitlines():
+            if line.strip() and not line.startswith(" ") and not line.startswith("["):
+                self.tell(line)
+        return said
+
+    def until(self, client, words, days):
+        """Live on, day by day, until a round says some words.
+
+        Raises:
+            SystemExit: it never does.
+        """
+        said = ""
+        for _ in range(days):
+            said = self.day(client)
+            if re.search(words, said):
+                return said
+        sys.exit(f"nobody said {words!r} within {days} days:\n{said}")
+
+    def set(self, pattern, value):
+        """Edit the settings of the story."""
+        path = FOLDER / "params.toml"
+        path.write_text(re.sub(pattern, value, path.read_text(encoding="utf-8"), flags=re.M), encoding="utf-8")
+
+
+def tell(story):
+    """The story from its beginning to its end."""
+    story.command("pipeline")
+    story.tell("version 1 is trained on the world as it is, and answers")
+    with traffic.client(FOLDER, environment(), story) as client:
+        for _ in range(3):
+            if "ALARM" in story.day(client):
+                sys.exit("an alarm, and nothing is wrong")
+        story.tell("the world changes; nobody says so")
+        story.world.changed = True
+        said = story.until(client, "ALARM", 6)
+        if "trained again" not in said:
+            story.until(client, "trained again", 3)
+        said = story.until(client, r"version \d+ is champion; it replaced version 1", 15)
+        new = re.search(r"version (\d+) is champion; it replaced", said)[1]
+        story.tell(f"version {new} answers everything; it is watched")
+        # From here on nothing is trained but what the story asks for.
+        story.set(r"^cooldown = .*", 'cooldown = "1h"')
+        story.until(client, f"champion {new} is kept", 8)
+        story.tell("a bad candidate on purpose: two trees instead of all")
+        story.set(r"^n_estimators = \d+", "n_estimators = 2")
+        said = story.command("operate", "--new", "--retrain", "a bad idea")
+        if "no new version" not in said:
+            sys.exit(f"a bad candidate was not refused: {said}")
+        story.tell(next(line for line in said.splitlines() if "no new version" in line))
+        story.tell("a bad champion, forced in by hand: version 1, which knows the old world only")
+        story.command("registry", "promote", "1", "--reason", "by hand, against all advice")
+        story.until(client, f"version {new} is champion again; version 1 was rolled back", 6)
+        if client.failed:
+            sys.exit(f"{client.failed} of {story.answered} requests failed")
+        story.tell(f"the end: {story.answered:,} records, {client.failed} failed requests")
+
+
+def main():
+    """`make story`: three to five minutes, told as they happen; the page at the end is reports/monitor.html of .cache/story."""
+    parser = argparse.ArgumentParser(prog="make story", description=main.__doc__)
+    parser.add_argument("--rows", type=int, default=2_000, help="records a day")
+    given = parser.parse_args()
+    copied()
+    tell(Story(given.rows))
+    page = params.ROOT / "reports" / "story"
+    page.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy(FOLDER / "reports" / "monitor.html", page / "monitor.html")
+    print(f"{(page / 'monitor.html').relative_to(params.ROOT)} shows it in a browser")
+
+
+if __name__ == "__main__":
+    main()

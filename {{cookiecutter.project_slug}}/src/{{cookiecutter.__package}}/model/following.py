@@ -1,0 +1,180 @@
+"""A predictor that is replaced while it answers: it follows a file that says which models are to be used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..base import params
+from ..base.errors import UserError, first_line
+from ..base.fields import Columns
+from . import live, load
+from .live import State
+from .predictor import Predicts
+
+LOOK_SECONDS = 1.0
+"""How often a worker looks whether the file has changed."""
+
+ASK_SECONDS = 3.0
+"""How often the registry is asked, once a machine."""
+
+
+class Around:
+    """A predictor around another one, which does what this one does not do itself."""
+
+    def __init__(self, inner: Predicts) -> None:
+        self._inner = inner
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the model says of itself."""
+        return self._inner.card
+
+    @property
+    def additions(self) -> Mapping[str, Any]:
+        """What may be asked for with an answer."""
+        return self._inner.additions
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What an answer has beside the fields of `problem.Answer`."""
+        return self._inner.fields
+
+    def refused(self, count: int) -> None:
+        """Hear that so many records were refused."""
+        self._inner.refused(count)
+
+
+class Following(Around):
+    """Answers with what the file named last that could be used; a model that cannot be is refused, and the old one goes on.
+
+    Args:
+        path: the file, as `live.State` writes it.
+        build: a predictor from what the file says.
+
+    Raises:
+        ModelError: what the file names cannot be used, and there is nothing that was used before.
+    """
+
+    def __init__(self, path: Path, build: Callable[[State], Predicts]) -> None:
+        self._path, self._build = path, build
+        self._seen = self._stamp()
+        super().__init__(build(live.read(path)))
+        self._refused: str | None = None
+        # Each worker makes one of its own: a thread does not survive a fork.
+        threading.Thread(target=self._look, daemon=True, name="following").start()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the model says of itself, why the last one was refused, if it was, and when the registry was asked last."""
+        card = self._inner.card
+        now = {"refused": self._refused, "registry_asked": live.asked(self._path)}
+        return {**card, "serving": {**card.get("serving", {}), **now}}
+
+    def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
+        """The answers of the predictor of this moment."""
+        return self._inner.predict(columns)
+
+    def snapshot(self) -> Predicts:
+        """The predictor of this moment."""
+        return self._inner
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            stamp = self._stamp()
+            if stamp in (self._seen, (0, 0)):
+                continue
+            self._seen = stamp
+            try:
+                fresh = self._build(live.read(self._path))
+            except Exception as error:  # whatever it is, this thread must go on looking
+                self._refused = first_line(error)
+                print(f"warning: refused, the old model goes on: {self._refused}", file=sys.stderr, flush=True)
+                continue
+            # Assigning a name is one step: who is in the middle of an answer ends it with the model that began it.
+            old, self._inner, self._refused = self._inner, fresh, None
+            getattr(old, "close", lambda: None)()
+            beside = fresh.card.get("serving", {})
+            tried = (
+                f"; challenger {beside['challenger']} has a share of {beside['share']:g}"
+                if beside.get("challenger")
+                else ""
+            )
+            print(f"answering with model {fresh.card['model_version']} from now on{tried}", flush=True)
+
+
+def pin(uri: str) -> None:
+    """Fetch what is to answer, and tell it to this process and those that it starts.
+
+    Raises:
+        ModelError: there is nothing to answer with.
+    """
+    state = live.at_start(uri)
+    os.environ["MODEL_URI"] = state.champion
+    if uri.startswith("models:/"):
+        place = live.place(uri)
+        state.write(place)
+        os.environ["MODEL_STATE"] = str(place)
+
+
+def begin() -> None:
+    """Pin what is to answer, and leave a process that goes on asking the registry; it ends with this one.
+
+    Raises:
+        ModelError: there is nothing to answer with.
+    """
+    uri = load.address()
+    pin(uri)
+    if "@" not in uri:
+        return
+    command = [sys.executable, "-m", params.PACKAGE.name, "follow", "--uri", uri, "--parent", str(os.getpid())]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=False)
+
+
+def main(woken: threading.Event | None = None) -> None:
+    """Ask the registry every few seconds what is to answer, or when `woken` is set, and keep it where services see it change."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="follow", description="Keep what the registry names where services see it change."
+    )
+    parser.add_argument("--uri", default="", help="models:/<name>@champion")
+    parser.add_argument("--state", type=Path, help="the file that services read (MODEL_STATE)")
+    parser.add_argument("--parent", type=int, default=0, help="the process that this one ends with")
+    parser.add_argument("--instead", default="", help="the folder that answers if the registry is away at the start")
+    given = parser.parse_args()
+    uri, woken = given.uri or load.address(), woken or threading.Event()
+    if "@" not in uri:
+        raise UserError(f"{uri} names one version: only an alias, as models:/<name>@champion, can be followed")
+    said, path = "", given.state or live.place(uri)
+    while not given.parent or os.getppid() == given.parent:
+        woken.clear()
+        try:
+            state = live.now(uri)
+            state.write(path)
+            live.note_asked(path)
+            line = state.left_out
+        except Exception as error:  # the registry's answers are another program's: whatever is wrong may be right soon
+            line = first_line(error)
+            if given.instead and not path.is_file():
+                State(given.instead).write(path)
+        if line and line != said:
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+        said = line
+        woken.wait(ASK_SECONDS)

@@ -1,0 +1,280 @@
+"""Look at windows of the prediction log: drift, quality and refused records, each with a limit; a run in MLflow for each window."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import mlflow
+import requests
+from mlflow.exceptions import MlflowException
+from pydantic import Field
+
+from .. import problem
+from ..base import params
+from ..base.errors import first_line
+from ..data import drift
+from ..data.drift import Drift, Lasting
+from ..model import bundle, fetch
+from ..tracking import conventions, store
+from . import monitor_page, quality, windows
+from .windows import Window
+
+SHARES = "shares.json"
+"""The run's file with what the window's features and predictions were."""
+
+ALARM = 4
+"""The exit code that says that something is wrong with what is answered."""
+
+TOLD = 10
+"""So many features are named that are over their limit."""
+
+OLDEST = 60
+"""At the first look so many windows are looked at, and so many are on the page."""
+
+
+class Monitor(params.Section):
+    """What is too bad in a window, beside drift: shares of records, and of the loss on the validation rows."""
+
+    table = "monitor"
+    max_refused: float = Field(default=0.05, ge=0, le=1)
+    max_worse: float = Field(default=0.2, ge=0)
+    truth_delay: Lasting = "0s"
+
+
+class Look(NamedTuple):
+    """What a window looked like: its causes for concern, each in words, its figures, and the share of each feature's bins."""
+
+    begin: str
+    end: str
+    champion: str
+    causes: dict[str, str]
+    figures: dict[str, float]
+    shares: Mapping[str, list[float]] = MappingProxyType({})
+    run_id: str = ""
+    alerted: Sequence[str] = ()
+
+
+class Finding(NamedTuple):
+    """All looks since the champion serves, the causes that are an alarm now, the looks that are new, and windows without traffic."""
+
+    looks: list[Look]
+    alarms: dict[str, str]
+    fresh: list[Look]
+    idle: int = 0
+
+
+def champion() -> dict[str, Any]:
+    """The champion's card.
+
+    Raises:
+        UserError: there is no champion, or the registry cannot be asked.
+    """
+    return bundle.read(fetch.folder(f"models:/{conventions.model_name()}@champion")).card
+
+
+def look(new: bool = False, card: dict[str, Any] | None = None) -> Finding:
+    """Look at each window that is over and was not looked at yet; with `new`, at all since the last look as one window.
+
+    `card` is the champion's, unless it is to be fetched.
+
+    Raises:
+        UserError: there is no champion, or the registry cannot be asked.
+    """
+    rules, limits, card = Drift.load(), Monitor.load(), card or champion()
+    version, since = str(card["model_version"]), _since()
+    known = [each for each in history() if each.champion == version and each.end > since]
+    begin, now = _begin(known, since, rules), datetime.now(UTC)
+    length = timedelta(seconds=rules.seconds)
+    end = now if new else begin + (now - begin) // length * length
+    if end <= begin:
+        return Finding(known, alarms(known, rules), [])
+    fresh = []
+    for window in windows.read(begin, end, 0 if new else rules.seconds, card, drift.seconds(limits.truth_delay)):
+        fresh.append(_keep(judge(window, card, rules, limits)))
+    idle = (1 if new else (end - begin) // length) - len(fresh)
+    return Finding(known + fresh, alarms(known + fresh, rules), fresh, idle)
+
+
+def judge(window: Window, card: dict[str, Any], rules: Drift, limits: Monitor) -> Look:
+    """The causes for concern in a window, and its figures."""
+    indices = drift.psi(card.get("distribution", {}), window.counts)
+    most = (
+        drift.limits_for(card.get("drift", {"sizes": []}), window.readable) if window.readable >= rules.min_rows else {}
+    )
+    causes = {}
+    off = {name: indices[name] for name, limit in most.items() if indices.get(name, 0) > limit}
+    if off:
+        worst = sorted(off.items(), key=lambda each: -each[1])
+        told = [f"{name} {index:.3f}, limit {most[name]:.3f}" for name, index in worst[:TOLD]]
+        causes["drift"] = ", ".join(told) + (f" and {len(off) - TOLD} more" if len(off) > TOLD else "")
+    if window.refused_share > limits.max_refused and window.refused + window.answers >= rules.min_rows:
+        causes["refused"] = (
+            f"{window.refused_share:.1%} of records were refused, at most {limits.max_refused:.1%} may be"
+        )
+    metric = window.measured()
+    if windows.worse(card, metric, limits.max_worse):
+        assert metric is not None
+        causes["quality"] = (
+            f"{metric[0]} {metric[1]:.4g} ({metric[2]:.4g} to {metric[3]:.4g}), {card['metrics'][problem.METRIC]:.4g} on the validation rows"
+        )
+    figures: dict[str, float] = {
+        "answers": window.answers,
+        "readable": window.readable,
+        "refused": window.refused,
+        "truths": window.truths,
+        **{f"drift_{name}": index for name, index in indices.items() if window.answers},
+        **{f"limit_{name}": limit for name, limit in most.items()},
+        **{f"missing_{name}": count / window.answers for name, count in window.missing.items() if count},
+    }
+    if problem.METRIC in card.get("metrics", {}):
+        figures["expected"] = card["metrics"][problem.METRIC]
+    if metric:
+        figures |= dict(zip((metric[0], f"{metric[0]}_low", f"{metric[0]}_high"), metric[1:], strict=True))
+    figures |= {f"milliseconds_{percent}": took for percent in (50, 99) if (took := window.latency(percent / 100))}
+    shares = {name: (bins / max(bins.sum(), 1)).round(5).tolist() for name, bins in window.counts.items()}
+    ends = windows.stamp(window.begin), windows.stamp(window.end)
+    return Look(*ends, str(card["model_version"]), causes, figures, shares)
+
+
+def alarms(looks: Sequence[Look], rules: Drift) -> dict[str, str]:
+    """The causes that enough of the last windows have, each in the words of the last one that has it.
+
+    A window with too little in it can tell nothing, and neither raises an alarm nor ends one.
+    """
+    found = {}
+    for cause in dict.fromkeys(name for each in looks for name in each.causes):
+        told = [each for each in looks if _tells(cause, each.figures, rules)]
+        if drift.alarm([cause in each.causes for each in told], rules):
+            found[cause] = next(each.causes[cause] for each in reversed(told) if cause in each.causes)
+    return found
+
+
+def _tells(cause: str, figures: dict[str, float], rules: Drift) -> bool:
+    if cause == "quality":
+        return figures["truths"] >= quality.FEW
+    seen = figures["answers"] + figures["refused"] if cause == "refused" else figures["readable"]
+    return seen >= rules.min_rows
+
+
+def history(most: int = OLDEST) -> list[Look]:
+    """What was seen in the last windows, oldest first, as MLflow has it."""
+    with store.errors():
+        client = store.connect()
+        runs = client.search_runs(
+            [conventions.experiment("monitor")], order_by=["tags.window_end DESC"], max_results=most
+        )
+    looks = {}
+    for run in runs:
+        if (tags := run.data.tags).get("causes") and run.info.status == "FINISHED":
+            what = tags["window_begin"], tags["window_end"], tags["champion"]
+            alerted = tags.get("alerted", "").split()
+            # Two machines may have looked at the same window.
+            looks[what] = Look(*what, json.loads(tags["causes"]), dict(run.data.metrics), {}, run.info.run_id, alerted)
+    return sorted(looks.values(), key=lambda each: each.end)
+
+
+def _keep(found: Look) -> Look:
+    tags = {"window_begin": found.begin, "window_end": found.end, "champion": found.champion}
+    name = f"{found.begin[:19]}: {', '.join(found.causes) or 'nothing to see'}"
+    with store.errors():
+        store.connect()
+        with mlflow.start_run(experiment_id=conventions.experiment("monitor"), run_name=name, tags=tags) as run:
+            # MLflow takes no other characters in a name.
+            mlflow.log_metrics({re.sub(r"[^\w./: -]", "_", key): value for key, value in found.figures.items()})
+            mlflow.log_dict(dict(found.shares), SHARES)
+            # The run counts once this tag is there: one that was cut off is done again.
+            mlflow.set_tag("causes", json.dumps(found.causes))
+    return found._replace(run_id=run.info.run_id)
+
+
+def _since() -> str:
+    """Since when the champion serves, as the log writes times."""
+    _, notes = fetch.registered(conventions.model_name())
+    at = next((note["at"] for note in notes if note["alias"] == "champion"), "1970-01-01T00:00:00Z")
+    return windows.stamp(datetime.fromisoformat(at))
+
+
+def _begin(known: list[Look], since: str, rules: Drift) -> datetime:
+    """Where the next window begins: where the last one ended, else where the champion's time does."""
+    if known:
+        return datetime.fromisoformat(known[-1].end)
+    oldest = windows.ago(OLDEST * rules.seconds).timestamp() // rules.seconds * rules.seconds
+    return datetime.fromisoformat(max(since, windows.stamp(datetime.fromtimestamp(oldest, UTC))))
+
+
+def alert(found: Finding, rules: Drift) -> None:
+    """Post what has become an alarm to `ALERT_WEBHOOK`, once a cause; what could not be posted is tried at the next look."""
+    address = os.environ.get("ALERT_WEBHOOK", "")
+    causes = {name: why for name, why in found.alarms.items() if not _alerted(found.looks, name, rules)}
+    if not address or not causes:
+        return
+    said = "; ".join(f"{name}: {why}" for name, why in causes.items())
+    try:
+        answer = requests.post(
+            address, json={"text": f"{conventions.model_name()}: {said}", "causes": causes}, timeout=10
+        )
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        print(f"warning: the alert could not be posted: {first_line(error)}", file=sys.stderr)
+        return
+    told = " ".join({*causes, *found.looks[-1].alerted})
+    with store.errors():
+        store.connect().set_tag(found.looks[-1].run_id, "alerted", told)
+
+
+def _alerted(looks: Sequence[Look], cause: str, rules: Drift) -> bool:
+    """Whether a cause was posted since it is an alarm."""
+    for number in range(len(looks), 0, -1):
+        if cause not in alarms(looks[:number], rules):
+            return False
+        if cause in looks[number - 1].alerted:
+            return True
+    return False
+
+
+def watch(new: bool = False) -> Finding:
+    """Look, tell on the terminal, on the page, in the file for Prometheus and to the webhook."""
+    rules, card = Drift.load(), champion()
+    found = look(new, card)
+    for each in found.fresh:
+        told = "; ".join(f"{name}: {why}" for name, why in each.causes.items())
+        if told and not found.alarms:
+            told += f" (an alarm takes {rules.over} of {rules.of} windows)"
+        few = each.figures["answers"] < rules.min_rows
+        usual = f"too few to tell ({rules.min_rows} are needed)" if few else "nothing to see"
+        print(f"{each.begin[:19]} to {each.end[11:19]}: {each.figures['answers']:,.0f} answers; {told or usual}")
+    if found.idle and new:
+        print("no traffic since the last look")
+    elif found.idle:
+        print(f"{found.idle:,} window{'s' * (found.idle > 1)} of {rules.window} without traffic")
+    if not found.fresh and not found.idle:
+        print(f"no window of {rules.window} has ended since the last look (NEW=1 takes what there is as one)")
+    looks, now = history(), {}
+    with contextlib.suppress(MlflowException, OSError):  # a picture less is no reason to stop
+        # The bins are those of the champion's training data: another one's are no use beside them.
+        if looks and looks[-1].champion == str(card["model_version"]):
+            now = mlflow.artifacts.load_dict(f"runs:/{looks[-1].run_id}/{SHARES}")
+    monitor_page.write(looks, found.alarms, card, now)
+    monitor_page.expose(found.looks, found.alarms)
+    alert(found, rules)
+    for name, why in found.alarms.items():
+        print(f"ALARM {name}: {why}")
+    return found
+
+
+def main() -> int:
+    """`make monitor`: look at what was answered since the last look; exit code 4 says that something is wrong."""
+    parser = argparse.ArgumentParser(prog="make monitor", description=main.__doc__)
+    parser.add_argument("--new", action="store_true", help="what was logged since the last look is one window (NEW=1)")
+    found = watch(parser.parse_args().new)
+    print("reports/monitor.html shows it in a browser")
+    return ALARM if found.alarms else 0

@@ -1,0 +1,71 @@
+"""How good the answers were, now that some came true: the metric in use by version and day."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import metrics, problem
+from ..base import reports
+from ..base.errors import UserError
+from . import logged, prediction_log, truth
+
+RESAMPLES, FEW = 500, 30
+HEADER = ("version", "role", "day", "predictions", "truths", "metric", "value", "95 % interval")
+
+
+def measured(truths: Sequence[Any], said: Sequence[Any], seed: int = 0) -> tuple[str, float, float, float]:
+    """A metric's name, its value for n predictions whose truth is known, and its 95 % interval by the bootstrap."""
+    if problem.TASK == "multiclass":
+        right = np.array([one == other for one, other in zip(truths, said, strict=True)], np.float64)
+        spread = 1.96 * right.std() / math.sqrt(len(right))
+        return "accuracy", float(right.mean()), float(right.mean() - spread), float(right.mean() + spread)
+    actual, scores = np.array(truths, np.float64), np.array(said, np.float64)
+    of = metrics.METRICS[problem.TASK][problem.METRIC].of
+    rng = np.random.default_rng(seed)
+    picks = (rng.integers(0, len(actual), len(actual)) for _ in range(RESAMPLES))
+    low, high = np.quantile([of(actual[pick], scores[pick]) for pick in picks], [0.025, 0.975])
+    return problem.METRIC, float(of(actual, scores)), float(low), float(high)
+
+
+def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
+    """For each version and role, and each of their days, a row as `HEADER` has it."""
+    counts: dict[tuple[str, str, str], int] = defaultdict(int)
+    found: dict[tuple[str, str, str], list[tuple[Any, Any]]] = defaultdict(list)
+    truths, said = truth.known(), truth.Said()
+    for row in logged.rows(since=since, until=until):
+        for day in (row["time"][:10], "all"):
+            key = row["model_version"], row["role"], day
+            counts[key] += 1
+            came = truth.of(row, truths)
+            if came is not None and (answer := said(row["answer"])) is not None:
+                found[key].append((came, answer))
+    for key in sorted(counts, key=lambda each: (each[0].zfill(9), each[1], each[2])):
+        pairs = found[key]
+        if pairs:
+            name, value, low, high = measured([came for came, _ in pairs], [each for _, each in pairs])
+            ends = f"{low:.4g} to {high:.4g}" if len(pairs) >= FEW else "too few truths"
+            yield (*key, counts[key], len(pairs), name, f"{value:.4g}", ends)
+        else:
+            yield (*key, counts[key], 0, "", "", "no truth yet")
+
+
+def main() -> None:
+    """`make quality`: how good the answers were, by version and day, and how much truth is still to come."""
+    parser = argparse.ArgumentParser(prog="make quality", description=main.__doc__)
+    parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
+    parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")
+    given = parser.parse_args()
+    since, until = (prediction_log.beginning(getattr(given, name), name.upper()) for name in ("since", "until"))
+    found = list(rows(since, until))
+    if not found:
+        raise UserError("nothing was predicted" + (" in that time" if since or until else " yet: the log is empty"))
+    print(reports.table(HEADER, found))
+    whole = [row for row in found if row[2] == "all" and row[1] != "shadow"]
+    open_ = sum(row[3] - row[4] for row in whole)
+    print(f"{open_:,} of {sum(row[3] for row in whole):,} predictions wait for their truth (make truth DATA=file)")

@@ -1,0 +1,152 @@
+"""What came true: kept beside the prediction log, and joined with it by the prediction's or the record's id."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from .. import problem
+from ..base import params
+from ..base.errors import UserError, first_line
+from ..data import read
+from ..model.predictor import PREDICTION
+from . import logged
+
+TRUTH = params.ROOT / "truth"
+"""One file for each that was given, named by its content: the same file twice is there once."""
+
+YES_NO = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
+
+
+def add(path: Path) -> tuple[int, int]:
+    """Keep what a CSV or Parquet file says came true; gives its rows, and how many of them have none that training would use.
+
+    The file has `prediction_id` or the record's id, and the target: in a column of that name, or in the columns that
+    `problem.target` reads.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column.
+    """
+    table, written = read.table(path)
+    keys = [name for name in (PREDICTION, problem.ID) if name in table.column_names]
+    if not keys:
+        raise UserError(f"{path} has neither {PREDICTION} nor {problem.ID}: whose truth is it?")
+    columns = {name: pa.array(map(_key, table.column(name).to_pylist()), pa.string()) for name in keys}
+    truth = _truth(table, written, path)
+    numeric = truth.dtype.kind == "f"
+    if numeric:
+        # What training would leave out says nothing of a model that has never learned from such.
+        broken = [rule(truth) for rule in problem.TARGET_RULES.values()]
+        truth = np.where(np.any([~np.isfinite(truth), *broken], axis=0), np.nan, truth)
+    columns["truth"] = pa.array(truth, pa.float64() if numeric else pa.string(), from_pandas=True)
+    TRUTH.mkdir(exist_ok=True)
+    name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    place = TRUTH / f"{name}.parquet"
+    partial = TRUTH / f".{name}.partial"
+    pa.parquet.write_table(pa.table(columns), partial)
+    partial.replace(place)
+    return len(truth), int(columns["truth"].null_count)
+
+
+def _key(value: Any) -> str | None:
+    # A column of whole numbers with a gap is one of decimals to pandas.
+    whole = isinstance(value, float) and value.is_integer()
+    return None if value is None else str(int(value)) if whole else str(value)
+
+
+def _truth(table: pa.Table, written: read.Dialect, path: Path) -> NDArray[Any]:
+    if problem.TARGET in table.column_names:
+        values = table.column(problem.TARGET)
+        if problem.TASK == "multiclass":
+            return np.array([None if each is None else str(each) for each in values.to_pylist()], object)
+        if not pa.types.is_string(values.type):
+            return np.array([np.nan if each is None else float(each) for each in values.to_pylist()], np.float64)
+        words = {str(each).strip().lower() for each in values.to_pylist() if each is not None}
+        if problem.TASK == "binary" and words - {""} <= set(YES_NO):
+            return np.array([YES_NO.get(str(each).strip().lower(), np.nan) for each in values.to_pylist()], np.float64)
+        if problem.TARGET not in problem.RAW:
+            return read.column(values, problem.TARGET, float, written)
+    there = {problem.ALIASES.get(name, name): name for name in table.column_names}
+    raw = {
+        name: read.column(table.column(there[name]), name, kind, written)
+        for name, kind in problem.RAW.items()
+        if name in there
+    }
+    try:
+        return problem.target(raw)
+    except KeyError as error:
+        raise UserError(f"{path} has no column {problem.TARGET}, and none called {error.args[0]}") from None
+
+
+def known() -> dict[tuple[str, str], Any]:
+    """(name of the key, key) -> what came true; what was given last counts. A file that cannot be read is told and left out."""
+    found: dict[tuple[str, str], Any] = {}
+    for path in sorted(TRUTH.glob("*.parquet"), key=lambda each: each.stat().st_mtime):
+        try:
+            table = pa.parquet.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            print(f"warning: {path} is left out: {first_line(error)}", file=sys.stderr)
+            continue
+        # The task may have been another one when it was given.
+        kind = str if problem.TASK == "multiclass" else float
+        truths = [each if isinstance(each, kind) else None for each in table.column("truth").to_pylist()]
+        for name in (problem.ID, PREDICTION):
+            if name in table.column_names:
+                pairs = zip(table.column(name).to_pylist(), truths, strict=True)
+                found |= {(name, key): truth for key, truth in pairs if key is not None and truth is not None}
+    return found
+
+
+def of(row: dict[str, Any], truths: dict[tuple[str, str], Any]) -> Any:
+    """What came true of a prediction of the log; None where that is not known yet."""
+    came = truths.get((PREDICTION, row["prediction_id"]))
+    name = row["record"].get(problem.ID)
+    return truths.get((problem.ID, str(name))) if came is None and name is not None else came
+
+
+class Said:
+    """What an answer says in the terms of the metric: the predicted target, the probability of class 1, or the class."""
+
+    def __init__(self) -> None:
+        self._field = problem.TARGET
+        if problem.TASK == "binary":
+            # The field that holds the probability is the one that says what the score is.
+            tried = problem.answer(np.array([0.1234, 0.8766], np.float32))
+            close = [name for name, values in tried.items() if values.dtype.kind == "f" and np.allclose(values, [0.1234, 0.8766], atol=1e-3)]  # fmt: skip
+            self._field = close[0] if close else problem.TARGET
+
+    def __call__(self, answer: dict[str, Any]) -> Any:
+        """What an answer of the log says; None for one of another form, as the log is older than an edit of problem.py."""
+        try:
+            value = answer[self._field]
+            return str(value) if problem.TASK == "multiclass" else float(value)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def main() -> None:
+    """`make truth`: keep what came true, from DATA=file, and tell how many predictions it is the truth of."""
+    parser = argparse.ArgumentParser(prog="make truth", description=main.__doc__)
+    parser.add_argument("--data", default="", help="a CSV or Parquet file (DATA=truth.csv)")
+    given = parser.parse_args()
+    if not given.data:
+        raise UserError(f"which file? make truth DATA=truth.csv, with {PREDICTION} or {problem.ID}, and {problem.TARGET}")  # fmt: skip
+    if not Path(given.data).is_file():
+        raise UserError(f"DATA={given.data} does not exist")
+    before = known()
+    rows, missing = add(Path(given.data))
+    truths = known()
+    if other := sum(before[key] != came for key, came in truths.items() if key in before):
+        print(f"warning: {other:,} truths are not what was given before: what was given last counts", file=sys.stderr)
+    found = [of(row, truths) is not None for row in logged.rows() if row["role"] != "shadow"]
+    print(
+        f"{rows - missing:,} truths kept, {missing:,} rows without one that training would use; {sum(found):,} of {len(found):,} predictions have theirs"
+    )

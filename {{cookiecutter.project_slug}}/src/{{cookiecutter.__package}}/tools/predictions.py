@@ -1,0 +1,128 @@
+"""What was predicted: all of a time as one table, for whatever reads Parquet, or one with all that it rests on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet
+
+from .. import problem
+from ..base.errors import UserError, first_line
+from ..base.fields import plain
+from ..data import schema
+from ..model.predictor import PREDICTION
+from ..monitoring import logged, prediction_log
+from . import registry
+
+ROWS = 50_000
+"""So many are held at a time."""
+
+TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def kinds() -> pa.Schema:
+    """The columns: what is known of each prediction, the record's fields and id, and the answer's fields."""
+    # A field that is hashed in the log is a text there.
+    texts = {field.name for field in schema.FIELDS if field.dtype == "object"} | set(getattr(problem, "PRIVATE", ()))
+    record = [
+        (each.name, pa.string() if each.name in texts else pa.from_numpy_dtype(each.dtype)) for each in schema.FIELDS
+    ]
+    said = [
+        (name, TYPES.get(plain(info.annotation, [])[0], pa.string()))
+        for name, info in problem.Answer.model_fields.items()
+    ]
+    known = [
+        ("prediction_id", pa.string()),
+        ("time", pa.timestamp("ms", "UTC")),
+        ("model_version", pa.string()),
+        ("role", pa.string()),
+        ("milliseconds", pa.float64()),
+    ]
+    return pa.schema([*known, (problem.ID, pa.string()), *record, *said])
+
+
+def batches(since: str = "", until: str = "") -> Iterator[pa.RecordBatch]:
+    """The table a part at a time, in memory that does not grow with it."""
+    wanted, held = kinds(), []
+    for row in logged.rows(since=since, until=until):
+        held.append({**row, **row["record"], **row["answer"]})
+        if len(held) == ROWS:
+            yield _batch(held, wanted)
+            held = []
+    yield _batch(held, wanted)
+
+
+def _batch(rows: list[dict[str, Any]], wanted: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array([_typed(row.get(field.name), field.type) for row in rows], field.type) for field in wanted],
+        schema=wanted,
+    )
+
+
+def _typed(value: Any, kind: pa.DataType) -> Any:
+    if pa.types.is_timestamp(kind) and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    if pa.types.is_timestamp(kind) and type(value) is date:
+        return datetime.combine(value, datetime.min.time())
+    return str(value) if value is not None and pa.types.is_string(kind) else value
+
+
+def trace(name: str) -> Iterator[str]:
+    """From a prediction to its version, run, commit, data and lock, a line each.
+
+    Raises:
+        UserError: it is not in the log.
+    """
+    found = [row for row in logged.rows() if name in (row[PREDICTION], row["record"].get(problem.ID))]
+    if not found:
+        raise UserError(
+            f"there is no prediction in the log whose {PREDICTION}, or whose record's {problem.ID}, is {name}"
+        )
+    known: list[dict[str, Any]] = list(found)
+    for version in dict.fromkeys(row["model_version"] for row in found):
+        known.append(registry.trace(version) if version.isdigit() else {"version": f"{version} was never registered"})
+    for each in known:
+        for field, value in each.items():
+            yield f"{field:18} {json.dumps(value) if isinstance(value, dict) else value}"
+
+
+def main() -> None:
+    """`make predictions`: write what was predicted from SINCE to UNTIL as a table to OUTPUT."""
+    parser = argparse.ArgumentParser(prog="make predictions", description=main.__doc__)
+    parser.add_argument("--output", default="", help="a Parquet file or URL (OUTPUT=log.parquet)")
+    parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
+    parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")
+    parser.add_argument("--trace", default="", help="show a prediction and what it rests on (make trace PREDICTION=id)")
+    given = parser.parse_args()
+    if given.trace:
+        print("\n".join(trace(given.trace)))
+        return
+    since, until = (prediction_log.beginning(getattr(given, name), name.upper()) for name in ("since", "until"))
+    if not given.output.endswith(".parquet"):
+        raise UserError(
+            f"OUTPUT={given.output} is no .parquet file: make predictions OUTPUT=log.parquet, or a URL such as s3://bucket/log.parquet"
+        )
+    try:
+        system, path = (
+            pa.fs.FileSystem.from_uri(given.output)
+            if "://" in given.output
+            else (pa.fs.LocalFileSystem(), given.output)
+        )
+        # A file appears whole or not at all; a store shows an object once it is closed.
+        partial, count = path if "://" in given.output else f"{path}.partial", 0
+        with pa.parquet.ParquetWriter(partial, kinds(), filesystem=system) as writer:
+            for batch in batches(since, until):
+                writer.write_batch(batch)
+                count += batch.num_rows
+        if partial != path:
+            Path(partial).replace(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{given.output} cannot be written: {first_line(error)}") from None
+    print(f"{count:,} predictions written to {given.output}")
