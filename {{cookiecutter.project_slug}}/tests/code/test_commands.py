@@ -1,6 +1,7 @@
 """Commands end with one line and an exit code, never with a traceback."""
 
 import errno
+import signal
 import subprocess
 import sys
 
@@ -32,6 +33,23 @@ def test_what_a_person_can_mend_is_one_line_on_stderr(error, code, said, capsys)
     assert stop.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_ctrl_c_ends_a_command_even_where_a_library_makes_an_error_of_it(capsys):
+    def main():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("half a module") from interrupt
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            errors.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.value.code == 130
+    assert "Ctrl-C" in capsys.readouterr().err
 
 
 def test_success_is_exit_code_0():
