@@ -168,6 +168,25 @@ def test_a_training_has_the_training_data_and_what_came_true_since(log, predicto
     assert tmp_path / again == path, "the same rows are the same file"
 
 
+def test_of_rows_that_are_a_half_life_older_half_as_many_are_kept(log, predictor, settings, monkeypatch, tmp_path):
+    weights = retrain.Retrain(rule="weights", half_life="2w")
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(params, "load", lambda: settings)
+    monkeypatch.setattr(data_lock, "keep", lambda path, columns, origin: None)
+    everything = read.read(tmp_path / retrain.data(predictor.card))
+    monkeypatch.setattr(retrain.Retrain, "load", classmethod(lambda cls: weights))
+    if not problem.TIME:
+        with pytest.raises(UserError, match="needs rows with a time"):
+            retrain.data(predictor.card)
+        return
+    kept = read.read(tmp_path / retrain.data(predictor.card))
+    times = everything[problem.TIME]
+    weight = 0.5 ** ((times.max() - times) / np.timedelta64(14, "D"))
+    chance = np.sqrt((weight * (1 - weight)).sum())
+    assert abs(len(kept[problem.TIME]) - weight.sum()) < 4 * chance
+    assert kept[problem.TIME].max() == times.max()
+
+
 def test_each_decision_is_in_the_log_before_it_is_carried_out(log, monkeypatch):
     monkeypatch.setattr(monitor, "watch", lambda new: DRIFT)
     monkeypatch.setattr(retrain, "data", lambda card: "data/again.parquet")

@@ -34,20 +34,16 @@ def near(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"; did you mean {found[0]}?" if found else otherwise
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as whoever runs the machine sends it; it unwinds like Ctrl-C, so that nothing half-written is left."""
-
-
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call `main` and leave the process: 0 or its code, 1 for a mendable error, 130 for Ctrl-C, 143 for SIGTERM.
 
     Errors that nobody foresaw keep their traceback: they are bugs, and it is needed to mend them.
     """
-    stops: list[KeyboardInterrupt] = []
+    stops: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        stops.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
-        raise stops[-1]
+        stops.append(143 if number == signal.SIGTERM else 130)
+        raise KeyboardInterrupt  # both unwind, so that nothing half-written is left
 
     signal.signal(signal.SIGTERM, stop)
     # A shell's background job is deaf to Ctrl-C, and stays so.
@@ -58,23 +54,22 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.stdout.flush()
     except (KeyboardInterrupt, Exception) as error:
         # A library that is interrupted may raise an error of its own: it is the signal that ends the command.
-        cause = stops[-1] if stops else error
-        if isinstance(cause, KeyboardInterrupt):
-            code = leave(isinstance(cause, Terminated))
-        elif isinstance(cause, UserError):
-            code = _say(str(cause))
-        elif isinstance(cause, OSError):
-            reason = REMEDIES.get(cause.errno or 0, cause.strerror or str(cause))
-            code = _say(f"{cause.filename}: {reason}" if cause.filename else reason)
+        if stops or isinstance(error, KeyboardInterrupt):
+            code = leave(*stops[-1:])
+        elif isinstance(error, UserError):
+            code = _say(str(error))
+        elif isinstance(error, OSError):
+            reason = REMEDIES.get(error.errno or 0, error.strerror or str(error))
+            code = _say(f"{error.filename}: {reason}" if error.filename else reason)
         else:
             raise
     sys.exit(code)
 
 
-def leave(terminated: bool = False) -> int:
-    """Say why the command ends early; gives its exit code."""
-    _say(f"stopped by {'SIGTERM' if terminated else 'Ctrl-C'}; nothing half-written was left behind")
-    return 143 if terminated else 130
+def leave(code: int = 130) -> int:
+    """Say why the command ends early; gives its exit code, 130 for Ctrl-C or 143 for SIGTERM."""
+    _say(f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}; nothing half-written was left behind")
+    return code
 
 
 def _say(message: str) -> int:

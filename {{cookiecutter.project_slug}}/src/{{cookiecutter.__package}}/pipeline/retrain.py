@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet
+from numpy.typing import NDArray
 from pydantic import Field
 
+from .. import problem
 from ..base import params
+from ..base.errors import UserError
 from ..base.fields import Columns
 from ..data import clean, data_lock, drift, schema
 from ..data.drift import Lasting
@@ -18,11 +21,16 @@ from . import validate
 
 
 class Retrain(params.Section):
-    """When a model is trained again, and with what: `all` there is, or only what came true within `window`."""
+    """When a model is trained again, and with what: `all` there is, only what came true within `window`, or `weights`.
+
+    With `weights` a row is kept with a probability that halves with each `half_life` of its age: what any estimator learns
+    is, on average, what it would with these weights.
+    """
 
     table = "retrain"
-    rule: str = Field(default="all", pattern="^(all|window)$")
+    rule: str = Field(default="all", pattern="^(all|window|weights)$")
     window: Lasting = "30d"
+    half_life: str = Field(default="90d", pattern=r"^[1-9]\d*[smhdw]$")
     every: str = Field(default="", pattern=r"^(\d+[smhdw])?$")
     new_rows: int = Field(default=0, ge=0)
     cooldown: Lasting = "1d"
@@ -38,15 +46,20 @@ def data(card: dict[str, Any]) -> str:
         card: the champion's.
 
     Raises:
-        UserError: the training data cannot be read.
+        UserError: the training data cannot be read, or rows without a time are to be weighed by their age.
     """
     rules, settings = Retrain.load(), params.load()
+    if rules.rule == "weights" and not problem.TIME:
+        raise UserError('[retrain] rule = "weights" needs rows with a time (TIME of problem.py): use "all" or "window"')
     since = windows.stamp(windows.ago(drift.seconds(rules.window))) if rules.rule == "window" else ""
     parts = list(_true(since, card))
-    if rules.rule == "all" or sum(len(each[schema.TRUE]) for each in parts) < validate.Validation.load().min_rows:
+    if rules.rule != "window" or sum(len(each[schema.TRUE]) for each in parts) < validate.Validation.load().min_rows:
         known = clean.clean(*data_lock.rows(settings.data))
         parts.insert(0, {**known.columns, schema.TRUE: known.target})
     whole = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+    if rules.rule == "weights":
+        kept = _by_age(whole[problem.TIME], drift.seconds(rules.half_life), settings.data.seed)
+        whole = {name: values[kept] for name, values in whole.items()}
     target = whole[schema.TRUE]
     columns = {name: values for name, values in whole.items() if name != schema.TRUE}
     rows = clean.Dataset("what came true", columns, target, len(target), {}, np.arange(len(target)))
@@ -63,6 +76,12 @@ def data(card: dict[str, Any]) -> str:
 def came(since: str) -> int:
     """Of how many predictions that were made since then the truth is known."""
     return sum(map(len, windows.true(_answered, since)))
+
+
+def _by_age(times: NDArray[Any], half_life: int, seed: int) -> NDArray[np.bool_]:
+    """Which rows are kept, shape (n,): the newest surely, one of `half_life` seconds before in one of two cases."""
+    age = (times.max() - times) / np.timedelta64(half_life, "s")
+    return np.asarray(np.random.default_rng(seed).random(len(age)) < 0.5**age, bool)
 
 
 def _answered(row: dict[str, Any]) -> bool:
