@@ -83,7 +83,7 @@ MUTATIONS = {
     "parameters of another estimator": ("base/params.py", "self.tables.get(self.estimator, {})", "{}"),
     "as many explanations as anybody asks for": ("serving/app.py", "predictor.additions[name].most for", "10**9 for"),
     "files of elsewhere": ("model/bundle.py", "if any(Path(file).name != file", "if False and any(file"),
-    "undeclared types kept": ("training/export.py", "    if unknown:", "    if False:"),
+    "undeclared types kept": ("training/export.py", "    if unknown := sorted(", "    if False and sorted("),
     "wrong unit": ("problem.py", 'np.timedelta64(1, "m")', 'np.timedelta64(1, "s")'),
     "dropped feature": ("problem.py", "matrix[:, 3] = hours % 24", "matrix[:, 3] = 0"),
     "swapped columns": (

@@ -73,8 +73,7 @@ def clean(name: str, raw: Columns) -> Dataset:
     keep = np.ones(len(target), bool)
     dropped: dict[str, int] = {}
     for rule, broken in rules:
-        count = int((keep & broken).sum())
-        if count:
+        if count := int((keep & broken).sum()):
             dropped[rule] = count
         keep &= ~broken
     order = np.flatnonzero(keep)

@@ -157,8 +157,7 @@ def keep(path: Path, columns: Columns, origin: str = "") -> str:
     Raises:
         UserError: the file is outside the project, or the store cannot be written.
     """
-    name = named(path)
-    if not name:
+    if not (name := named(path)):
         raise UserError(f"{path} is outside the project: put it under data/ first, so that everybody finds it there")
     known, digest, count = entries(), sha256(path), len(next(iter(columns.values())))
     entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": count, "span": _span(columns)}
@@ -250,8 +249,7 @@ def _cache() -> tuple[pa.fs.FileSystem, str]:
 def _stores() -> dict[str, tuple[pa.fs.FileSystem, str]]:
     """Name -> file system and folder: the cache, and `DATA_STORE` where it is set."""
     found = {"the cache": _cache()}
-    address = os.environ.get("DATA_STORE", "")
-    if address:
+    if address := os.environ.get("DATA_STORE", ""):
         try:
             local = str(Path(address).expanduser().resolve())
             found[address] = pa.fs.FileSystem.from_uri(address if "://" in address else local)

@@ -121,8 +121,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
             kinds.clear()
             kinds.update({field.name: field.kind for field in schema.FIELDS} | {schema.TRUE: float})
         given = {problem.ALIASES.get(name, name): name for name in names}
-        missing = [name for name in kinds if name not in given]
-        if missing:
+        if missing := [name for name in kinds if name not in given]:
             raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
         return [given[name] for name in kinds]
 
@@ -145,8 +144,7 @@ def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tu
         return _folder(path, wanted)
     if not path.exists():
         raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
-    kind = form(path.name)
-    if not kind:
+    if not (kind := form(path.name)):
         raise UserError(f"{path}: only {', '.join(FORMATS)} files can be read")
     try:
         if kind == "parquet":

@@ -60,8 +60,7 @@ the data back, trains, and compares the metrics.
 
 
 def _segments(card: dict[str, Any]) -> str:
-    parts = card["segments"]
-    if not parts:
+    if not (parts := card["segments"]):
         return ""
     rows = [
         [part["feature"], part["part"], f"{part['rows']:,}", *(f"{value:.4f}" for value in part["metrics"].values())]

@@ -120,8 +120,7 @@ def rollback(reason: str = "", over: str = "") -> str:
         raise OtherChampionError(f"version {number} is champion by now, and not {over}")
     log = champion_log.log(found) if (found := model()) else []
     came = (each for each in log if each["alias"] and each["now"] == number and each["action"] != "rollback")
-    previous = next(came, {}).get("was", "")
-    if not previous:
+    if not (previous := next(came, {}).get("was", "")):
         raise UserError(f"version {current.version} is the first champion: there is nothing to roll back to")
     _move("rollback", current, find(previous), reason)
     return f"version {previous} is champion again; version {current.version} was rolled back"

@@ -35,8 +35,7 @@ def export(estimator: Any, settings: params.Params, say: Callable[[str], None]) 
     from skops import io
 
     content = io.dumps(estimator)
-    unknown = sorted(set(io.get_untrusted_types(data=content)) - set(known.types))
-    if unknown:
+    if unknown := sorted(set(io.get_untrusted_types(data=content)) - set(known.types)):
         raise UserError(
             f"{settings.model.estimator} is made of types that skops does not know: {', '.join(unknown)}; if they hold only "
             "numbers, give it an entry in estimators.py whose `types` names them"

@@ -173,8 +173,7 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
                 mlflow.log_metric(f"cv_{problem.METRIC}", _metric(float(np.mean(losses))))
             return float(np.mean(losses))
 
-        ended = _ended(found, COMPLETE, PRUNED)
-        if ended:
+        if ended := _ended(found, COMPLETE, PRUNED):
             print(f"going on after {ended} trials")
         if ended < trials:
             enough = optuna.study.MaxTrialsCallback(trials, states=(COMPLETE, PRUNED))
