@@ -63,7 +63,7 @@ KEEP = {
     **each(PACKAGE, "pipeline registry", "", TRAINING),
     **each("", ".env.example deploy/tracking-server examples/webhook.py tests/code/test_outbox.py tests/code/test_server.py", "", REMOTE),
     **each("deploy/", "aws kubernetes", "", DELIVERY),
-    **each("deploy/", "monitoring", "", OPERATION),
+    **each("deploy/", "monitoring systemd", "", OPERATION),
     **each("deploy/kubernetes/base/workload", ".web", ".yaml", DELIVERY, WEB),
     **each("deploy/kubernetes/base/workload", ".batch", ".yaml", DELIVERY, BATCH),
     **each("deploy/kubernetes/base/workload", ".streaming", ".yaml", DELIVERY, STREAMING),

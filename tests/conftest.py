@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -300,6 +301,26 @@ def s3(monkeypatch):
     yield client
     server.kill()
     server.wait()
+
+
+def git(folder, *words):
+    """Run git in a folder, as its owner."""
+    identity = ["-c", "user.name=Owner", "-c", "user.email=owner@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def template(tmp_path):
+    """The template as a git repository with its release v0.1.0."""
+    folder = tmp_path / "mlops-template"
+    kept = shutil.ignore_patterns(".git", ".venv", ".pipenv", "build", "*_cache", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=kept)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "Release")
+    version = json.loads((folder / "cookiecutter.json").read_text())["_version"]
+    git(folder, "tag", f"v{version}")
+    return folder
 
 
 @pytest.fixture(scope="module")

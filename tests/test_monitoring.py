@@ -1,17 +1,21 @@
 """Rules raise what they should, and every panel of the dashboard shows something of a service that Prometheus has scraped."""
 
 import contextlib
+import http.server
 import json
 import shutil
 import subprocess
+import threading
 import time
 import urllib.parse
 import urllib.request
 
 import pytest
 import yaml
-from conftest import NAMED, free_port, service
+from conftest import NAMED, free_port, service, wait
 from test_projects import post
+
+PROJECT = {"problem": "ride-duration", "tracking": "local", "deployment": "web", "maturity_level": "4", "ci": "github"}
 
 needs_prometheus = pytest.mark.skipif(
     not shutil.which("promtool"), reason="promtool is not installed (Debian: prometheus)"
@@ -37,6 +41,73 @@ def test_prometheus_s_own_tool_finds_rules_that_raise_what_they_should(bake, dep
         if each.get("exp_alerts")
     }
     assert raised == tested
+
+
+class Heard(http.server.BaseHTTPRequestHandler):
+    """Keeps what is posted to it."""
+
+    def do_POST(self):
+        self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words):
+        """Nothing is printed."""
+
+
+@pytest.mark.slow
+@needs_prometheus
+@pytest.mark.skipif(
+    not shutil.which("prometheus-alertmanager"), reason="no Alertmanager (Debian: prometheus-alertmanager)"
+)
+def test_an_alert_of_prometheus_reaches_the_webhook_by_alertmanager(bake, tmp_path):
+    """The project's own files, with ports of this test: a service that is down, and whoever listens hears of it."""
+    folder = bake(**NAMED, maturity_level="4").path / "deploy" / "monitoring"
+    nobody, asked, between = free_port(), free_port(), free_port()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Heard) as team, contextlib.ExitStack() as running:
+        team.posted = []
+        threading.Thread(target=team.serve_forever, daemon=True).start()
+        running.callback(team.shutdown)
+        ports = {"9696": nobody, "9698": nobody, "9093": between, "9099": team.server_port}
+        for name in ("prometheus.yml", "rules.yml", "alertmanager.yml"):
+            text = (folder / name).read_text()
+            for usual, now in ports.items():
+                text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{now}")
+            # What takes a quarter of a minute or a whole one in earnest takes a second.
+            text = text.replace("15s", "1s").replace("for: 1m", "for: 1s")
+            if name == "alertmanager.yml":
+                text = text.replace("repeat_interval", "group_wait: 1s\n  repeat_interval")
+            (tmp_path / name).write_text(text)
+        for command in (
+            [
+                "prometheus-alertmanager",
+                f"--config.file={tmp_path}/alertmanager.yml",
+                f"--storage.path={tmp_path}/alerts",
+                f"--web.listen-address=127.0.0.1:{between}",
+                "--cluster.listen-address=",
+            ],
+            [
+                "prometheus",
+                f"--config.file={tmp_path}/prometheus.yml",
+                f"--storage.tsdb.path={tmp_path}/data",
+                f"--web.listen-address=127.0.0.1:{asked}",
+                "--rules.alert.resend-delay=1s",
+            ],
+        ):
+            process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            running.callback(process.wait)
+            running.callback(process.terminate)
+        wait(lambda: team.posted, 60)
+    (alert,) = team.posted[0]["alerts"]
+    assert alert["labels"]["alertname"] == "ModelDown"
+    assert alert["annotations"]["summary"] == f"127.0.0.1:{nobody} does not answer"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (Debian: systemd)")
+def test_systemd_understands_its_units(baked):
+    folder = baked(**PROJECT).path / "deploy" / "systemd"
+    done = subprocess.run(["systemd-analyze", "verify", *folder.iterdir()], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.slow

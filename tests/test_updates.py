@@ -2,35 +2,15 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
-
-
-def git(folder, *words):
-    identity = ["-c", "user.name=Owner", "-c", "user.email=owner@localhost", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+from conftest import ROOT, git
 
 
 def cruft(folder, *words):
     return subprocess.run([sys.executable, "-m", "cruft", *words], cwd=folder, capture_output=True, text=True)
-
-
-@pytest.fixture
-def template(tmp_path):
-    """The template as a git repository with its release v0.1.0."""
-    folder = tmp_path / "mlops-template"
-    kept = shutil.ignore_patterns(".git", ".venv", ".pipenv", "build", "*_cache", "__pycache__")
-    shutil.copytree(ROOT, folder, ignore=kept)
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "Release")
-    version = json.loads((folder / "cookiecutter.json").read_text())["_version"]
-    git(folder, "tag", f"v{version}")
-    return folder
 
 
 def baked(template, folder, level):

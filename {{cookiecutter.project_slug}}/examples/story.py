@@ -19,16 +19,29 @@ from {{ cookiecutter.__package }}.data import clean, schema
 
 PACKAGE = params.PACKAGE.name
 FOLDER = params.ROOT / ".cache" / "story"
-TAKEN = (
-    "src",
-    "tests/model",
-    "tests/conftest.py",
-    "tests/records.py",
-    "params.toml",
-    "pyproject.toml",
-    "Pipfile.lock",
-    "gunicorn.conf.py",
+MADE = (
+    ".cache",
+    ".git",
+    ".venv",
+    ".pipenv",
+    ".env",
+    ".outbox",
+    "mlflow.db*",
+    "mlartifacts",
+    "mlruns",
+    "data",
+    "data.lock",
+    "model",
+    "reports",
+    "predictions",
+    "scored",
+    "truth",
+    "__pycache__",
+    ".*_cache",
 )
+"""What the project itself has made is none of the story's."""
+
+GIT = ["git", "-c", "user.name=story", "-c", "user.email=story@localhost", "-c", "commit.gpgsign=false"]
 HASTE = {
     r"hold = .*": 'hold = "1s"',
     r"steps = .*": "steps = [0.2, 0.5, 1.0]",
@@ -45,15 +58,27 @@ HASTE = {
 def copied():
     """A copy of the project in a folder of its own, so that the story touches none of its runs, models or data."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    for name in TAKEN:
-        source, target = params.ROOT / name, FOLDER / name
-        if source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    made, compiled = shutil.ignore_patterns(*MADE), shutil.ignore_patterns("__pycache__")
+    # The names of MADE mean something at the top only: `data` is a folder of the package, too.
+    shutil.copytree(
+        params.ROOT, FOLDER, ignore=lambda at, names: (made if at == str(params.ROOT) else compiled)(at, names)
+    )
     settings = (FOLDER / "params.toml").read_text(encoding="utf-8")
     for pattern, value in HASTE.items():
         settings = re.sub(rf"^{pattern}", value, settings, flags=re.M)
     (FOLDER / "params.toml").write_text(settings, encoding="utf-8")
+    commit("init", "--quiet")
+    commit("add", "--all")
+    commit("commit", "--quiet", "--message", "The story begins")
+
+
+def commit(*words):
+    """Run git in the copy, so that each of its versions can be traced and made again; without git, none can."""
+    if shutil.which("git"):
+        subprocess.run([*GIT, *words], cwd=FOLDER, check=True)
+    exclude = FOLDER / ".git" / "info" / "exclude"
+    if "init" in words and exclude.parent.exists():
+        exclude.write_text("*.log\n*.csv\n*.parquet\n/data.lock\n")
 
 
 def environment():
@@ -147,6 +172,7 @@ class Story:
         """Edit the settings of the story."""
         path = FOLDER / "params.toml"
         path.write_text(re.sub(pattern, value, path.read_text(encoding="utf-8"), flags=re.M), encoding="utf-8")
+        commit("commit", "--quiet", "--all", "--message", value)
 
 
 def tell(story):

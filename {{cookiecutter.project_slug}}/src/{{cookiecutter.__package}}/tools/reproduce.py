@@ -70,12 +70,13 @@ def _data(tree: Path, source: str) -> list[str]:
     """The words that name the data of the commit to `make train`, once they are there."""
     if source == read.SAMPLE:
         return []
-    locked = data_lock.entries(tree / data_lock.FILE.name)
+    # A file that was named after the commit, as before an automatic training, will do: its rows are compared.
+    locked = data_lock.entries() | data_lock.entries(tree / data_lock.FILE.name)
     published = [name for name, entry in locked.items() if entry["origin"] == source]
     name = next((name for name in (data_lock.named(Path(source)), *published) if name in locked), "")
     if not name:
         raise UserError(
-            f"its data, {source}, are not in {data_lock.FILE.name} of that commit: name data with `make data KEEP=` "
+            f"its data, {source}, are not in {data_lock.FILE.name}: name data with `make data KEEP=` "
             "before you train on them"
         )
     print(f"{name} comes from {data_lock.restore(tree / name, locked[name])}", flush=True)

@@ -189,7 +189,8 @@ def code_tags() -> dict[str, str]:
         "team": names["team"],
         "git_commit": commit,
         "mlflow.source.git.commit": commit,
-        "git_dirty": str(bool(tracked and _git("status", "--porcelain", "."))).lower(),
+        # data.lock is no code: a run names its data by their own fingerprint.
+        "git_dirty": str(bool(tracked and _git("status", "--porcelain", ".", ":!data.lock"))).lower(),
         "lock_fingerprint": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "none",
         "template_version": names["template"],
         "trigger": os.environ.get("TRIGGER", "manual"),

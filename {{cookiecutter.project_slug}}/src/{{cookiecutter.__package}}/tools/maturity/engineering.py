@@ -1,0 +1,157 @@
+"""The practices of level 1: a lock, tests that can fail, CI that runs them, an image from the lock."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import json
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import workflows
+from .project import Found, Project
+
+MUTATIONS = 3
+"""So many mistakes are made, one at a time."""
+
+SKIPPED = (".git", ".venv", ".pipenv", ".cache", "mlartifacts", "mlruns", "node_modules", "__pycache__", "predictions", "scored", "data")  # fmt: skip
+"""What a copy that is only tested needs not have."""
+
+OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn,
+    ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+}  # fmt: skip
+"""The operators of mutation testing (Offutt et al. 1996): each becomes another one of its kind."""
+
+
+def locked(project: Project) -> Found:
+    """The lock belongs to the list of packages, and names the content of each."""
+    text = project.text("Pipfile.lock")
+    if not text:
+        others = [name for name in ("uv.lock", "poetry.lock", "pdm.lock") if project.text(name)]
+        pinned = "--hash=" in project.text("requirements.txt")
+        if others or pinned:
+            return Found(
+                "partly", f"{(others or ['requirements.txt'])[0]} is there; only Pipfile.lock is verified here"
+            )
+        return Found("no", "no lock: packages are what is newest on the day")
+    lock = json.loads(text)
+    bare = [
+        name
+        for category, packages in lock.items()
+        if category != "_meta"
+        for name, entry in packages.items()
+        if "version" in entry and not entry.get("hashes")
+    ]
+    if bare:
+        return Found("no", f"Pipfile.lock has no hash of {', '.join(bare[:3])}{' and more' * (len(bare) > 3)}")
+    # What make calls pipenv; a path of its own folder where it is one.
+    words = shlex.split(os.environ.get("PIPENV", "")) or [shutil.which("pipenv") or ""]
+    # A machine's own package index is part of what pipenv compares, and none of the lock.
+    done = (
+        project.run(*words, "verify", PIPENV_IGNORE_VIRTUALENVS="1", PIP_CONFIG_FILE=os.devnull) if words[0] else None
+    )
+    if done is None or "Pipfile" not in done.stdout + done.stderr:
+        return Found("partly", "Pipfile.lock has all hashes; no pipenv is at hand that would compare it with Pipfile")
+    if done.returncode:
+        return Found("no", "Pipfile.lock is not that of Pipfile")
+    return Found(
+        "yes", f"Pipfile.lock is that of Pipfile; hashes of {sum(len(each) for each in lock.values()):,} packages"
+    )
+
+
+def tested(project: Project) -> Found:
+    """The tests pass."""
+    done = project.run(project.python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+    last = next((line for line in reversed(done.stdout.splitlines()) if " in " in line), "").strip("= ")
+    if done.returncode == 0 and " passed" in f" {last}":
+        return Found("yes", last)
+    failed = next((line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+    return Found("no", failed[:200] or last or "there are no tests")
+
+
+def noticed(project: Project) -> Found:
+    """The tests fail where the code is wrong: mistakes are made in a copy, in what the tests use most."""
+    tried, missed = 0, []
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / project.path.name
+        shutil.copytree(project.path, copy, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED, "*.db"))
+        for file, function, text in _mistakes(project):
+            target = copy / file
+            right = target.read_text(encoding="utf-8")
+            target.write_text(text, encoding="utf-8")
+            words = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+            done = project.run(project.python, *words, folder=copy, PYTHONDONTWRITEBYTECODE="1")
+            target.write_text(right, encoding="utf-8")
+            tried += 1
+            missed += [f"{function} of {file}"] if done.returncode in (0, 5) else []
+    if not tried:
+        return Found("no", "no test uses a function of src/")
+    if not missed:
+        return Found("yes", f"{tried} of {tried} mistakes that were made in a copy were noticed")
+    evidence = f"a mistake in {missed[0]} was noticed by no test ({tried - len(missed)} of {tried} were)"
+    return Found("no" if len(missed) == tried else "partly", evidence)
+
+
+def _mistakes(project: Project) -> Iterator[tuple[str, str, str]]:
+    """For functions that tests name most, each of another file: the file, the function, and the file's text with one operator wrong."""
+    used: collections.Counter[str] = collections.Counter()
+    for path in project.files("tests/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            used[str(getattr(node, "attr", "") or getattr(node, "id", ""))] += 1
+    found = []
+    for path in project.files("src/**/*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function in (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and used[each.name]):
+            places = [each for each in ast.walk(function) if isinstance(each, ast.Compare | ast.BinOp)]
+            if any(_operator(each) in OPPOSITE for each in places):
+                found.append((used[function.name], path, tree, function))
+    done: set[Path] = set()
+    for _, path, tree, function in sorted(found, key=lambda each: (-each[0], each[1])):
+        if path not in done and len(done) < MUTATIONS:
+            done.add(path)
+            node = next(each for each in ast.walk(function) if isinstance(each, ast.Compare | ast.BinOp) and _operator(each) in OPPOSITE)  # fmt: skip
+            wrong = OPPOSITE[_operator(node)]()
+            if isinstance(node, ast.Compare):
+                node.ops[0] = wrong  # type: ignore[call-overload]
+            else:
+                node.op = wrong  # type: ignore[assignment]
+            yield path.relative_to(project.path).as_posix(), function.name, ast.unparse(tree)
+
+
+def _operator(node: ast.Compare | ast.BinOp) -> type[ast.AST]:
+    return type(node.ops[0] if isinstance(node, ast.Compare) else node.op)
+
+
+def checked(project: Project) -> Found:
+    """CI runs the tests whenever somebody pushes or asks for a merge."""
+    for step in workflows.steps(project):
+        target = re.search(r"(?:^|&&|;)\s*make(?:\s+-\S+)*\s+([\w-]+)", step.line)
+        said = project.run("make", "-n", target[1]).stdout if target and step.events & {"push", "pull_request"} else ""
+        direct = step.events & {"push", "pull_request"} and workflows.runs(step.line, "pytest|tox|nox")
+        if direct or re.search(r"\bpytest\b", said):
+            return Found("yes", f"{step.file}, job {step.job}: {step.line}")
+    return Found("no", "no workflow runs the tests on a push or a merge request, or their failure fails no job")
+
+
+def image(project: Project) -> Found:
+    """An image's recipe installs what the lock names, on a base that is named by its content, for a user that is not root."""
+    text = re.sub(r"\\\n\s*", " ", project.text("Dockerfile"))
+    lines = [line.strip() for line in text.splitlines() if not line.strip().startswith("#")]
+    locks = r"(pipenv\S* (sync|install .*--deploy)|pip3? install .*--require-hashes|uv sync .*(--frozen|--locked)|poetry install)[^&|]*"
+    from_lock = [found for line in lines if line.startswith("RUN") and (found := re.search(locks, line))]
+    if not from_lock:
+        return Found("no", "Dockerfile installs what is newest" if lines else "there is no Dockerfile")
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", text, flags=re.M))
+    bases = [re.sub(r"\$\{?(\w+)\}?", lambda each: arguments.get(each[1], ""), name) for name in re.findall(r"^FROM (\S+)", text, flags=re.M)]  # fmt: skip
+    stages = set(re.findall(r"^FROM \S+ AS (\w+)", text, flags=re.M | re.I))
+    loose = [each for each in bases if each not in stages and "@sha256:" not in each]
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    wrong = [f"{loose[0]} may change"] if loose else []
+    wrong += ["it runs as root"] if not users or users[-1] in ("root", "0") else []
+    return Found("partly" if wrong else "yes", f"Dockerfile: {', '.join(wrong) or from_lock[0][0].strip()}")

@@ -1,0 +1,180 @@
+"""A project as it is judged: its files, its commits, its commands, and what its tracking store and its services have kept."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import dotenv
+import mlflow
+import pyarrow.parquet
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+from ...base.params import ROOT
+from ...tracking import conventions
+
+PATIENCE_SECONDS = 1800
+"""So long a command of the project may take."""
+
+
+class Found(NamedTuple):
+    """Whether a practice is there, and what shows it: a file, a run, a version, a line of a log."""
+
+    verdict: Literal["yes", "partly", "no"]
+    evidence: str
+
+
+@dataclass
+class Project:
+    """A folder that may be this project or another one; what it lacks is empty, never an error."""
+
+    path: Path
+
+    def text(self, name: str) -> str:
+        """A file's content."""
+        file = self.path / name
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+    def run(self, *command: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, or in a copy of it, with the packages of its own environment."""
+        source = (folder or self.path) / "src"
+        try:
+            return subprocess.run(
+                command,
+                cwd=folder or self.path,
+                env={**os.environ, "PYTHONPATH": str(source), **more},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 124, "", f"not over after {PATIENCE_SECONDS} s")
+
+    def git(self, *words: str) -> str:
+        """What git says of the project; nothing where it has no commits."""
+        done = self.run("git", *words)
+        return done.stdout if done.returncode == 0 else ""
+
+    @functools.cached_property
+    def python(self) -> str:
+        """The interpreter of its environment, else this one."""
+        found = [self.path / ".venv" / each for each in ("bin/python", "Scripts/python.exe")]
+        return next((str(each) for each in found if each.exists()), sys.executable)
+
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """Its pyproject.toml."""
+        return tomllib.loads(self.text("pyproject.toml"))
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What it calls itself."""
+        return str(self.about.get("project", {}).get("name", self.path.name))
+
+    @functools.cached_property
+    def package(self) -> str:
+        """The Python package that has its commands; nothing where there is none."""
+        found = sorted(self.path.glob("src/*/__main__.py"))
+        return found[0].parent.name if found else ""
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str] | None:
+        """Run one of its commands; None where it has none of that name."""
+        known = self.about.get("tool", {}).get("mlops-template", {}).get("commands", {})
+        return self.run(self.python, "-m", self.package, *words) if words[0] in known and self.package else None
+
+    @functools.cached_property
+    def store(self) -> str:
+        """Where its runs are: the environment or .env says so, params.toml, or the files that MLflow makes."""
+        told = os.environ.get("MLFLOW_TRACKING_URI", "")
+        kept = dotenv.dotenv_values(self.path / ".env").get("MLFLOW_TRACKING_URI")
+        params = tomllib.loads(self.text("params.toml")).get("tracking", {}).get("uri")
+        files = {"mlflow.db": "sqlite:///", "mlruns": ""}
+        there = [f"{kind}{self.path / name}" for name, kind in files.items() if (self.path / name).exists()]
+        # What the environment says is said of the project that one works in.
+        places = [told if self.path == ROOT else "", kept, params, *there]
+        return next((str(each) for each in places if each), "")
+
+    @functools.cached_property
+    def client(self) -> mlflow.MlflowClient:
+        """A client of that store.
+
+        Raises:
+            LookupError: there is none.
+        """
+        if not self.store:
+            raise LookupError("nothing was tracked: there is no mlflow.db, mlruns or MLFLOW_TRACKING_URI")
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        return mlflow.MlflowClient(self.store, self.store)
+
+    def runs(self, part: str = "", most: int = 200, wanted: str = "") -> list[Run]:
+        """Finished runs of its experiment, or of a part of it such as `monitor`, the latest first; a store in a file is all its own."""
+        found = list(self.client.search_experiments())
+        ending = f"/{part}" if part else ""
+        if self.store.startswith("http"):
+            found = [each for each in found if f"/{each.name}".endswith(f"/{self.name}{ending}")]
+        chosen = [each.experiment_id for each in found if each.name.endswith(ending)]
+        query = "attributes.status = 'FINISHED'" + (f" and {wanted}" if wanted else "")
+        return list(self.client.search_runs(chosen, query, order_by=["start_time DESC"], max_results=most))
+
+    @functools.cached_property
+    def model(self) -> RegisteredModel | None:
+        """Its registered model: that of its name, else the latest of a store that is all its own."""
+        found = [each for each in self.client.search_registered_models() if not each.name.endswith(".moving")]
+        named = [each for each in found if each.name == self.name]
+        own = [] if self.store.startswith("http") else sorted(found, key=lambda each: -each.last_updated_timestamp)
+        return next(iter(named + own), None)
+
+    @functools.cached_property
+    def champion(self) -> ModelVersion:
+        """The version that is to answer: the alias champion has it, else it is the newest.
+
+        Raises:
+            LookupError: none is registered.
+        """
+        if self.model is None:
+            raise LookupError("no version is registered")
+        if "champion" in self.model.aliases:
+            return self.client.get_model_version(self.model.name, self.model.aliases["champion"])
+        found = self.client.search_model_versions(f"name = '{self.model.name}'")
+        return max(found, key=lambda each: int(each.version))
+
+    @functools.cached_property
+    def log(self) -> list[dict[str, str]]:
+        """Who moved what in the registry, when and why, the oldest first."""
+        tags = self.model.tags if self.model else {}
+        return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(conventions.MOVE)]
+
+    @functools.cached_property
+    def answers(self) -> list[dict[str, Any]]:
+        """What was answered, the oldest first: time, version and role of each prediction of its log."""
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "predictions.parquet"
+            done = self.command("predictions", "--output", str(file))
+            if done is None or done.returncode:
+                return []
+            table = pyarrow.parquet.read_table(file, columns=["time", "model_version", "role"])
+        return list(table.sort_by("time").to_pylist())
+
+    def files(self, *patterns: str) -> Iterator[Path]:
+        """Its files of some patterns, in a fixed order."""
+        for pattern in patterns:
+            yield from sorted(self.path.glob(pattern))
+
+
+def day(milliseconds: int | None) -> str:
+    """A time of MLflow's as a person reads it."""
+    return f"{datetime.fromtimestamp((milliseconds or 0) / 1000, UTC):%Y-%m-%d %H:%M} UTC"

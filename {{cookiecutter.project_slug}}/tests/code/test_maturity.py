@@ -1,0 +1,157 @@
+"""The grader looks at what is there, and tries it: in small projects that have a practice, or only look as if they had it."""
+
+import json
+import textwrap
+
+import pytest
+
+from {{ cookiecutter.__package }}.base.errors import UserError
+from {{ cookiecutter.__package }}.tools.maturity import command, engineering, models, operation, workflows
+from {{ cookiecutter.__package }}.tools.maturity.project import Found, Project
+
+MAKEFILE = "test:\n\tpython -m pytest\n"
+GITHUB = """
+on: {events}
+jobs:
+  test:
+    runs-on: ubuntu-24.04
+    steps:
+      - run: {line}
+"""
+GITLAB = """
+test:
+  script:
+    - make test
+"""
+CODE = """
+def discount(price, rate):
+    return price - price * rate
+"""
+USES = """
+from shop import discount
+
+def test_a_discount():
+    {}
+"""
+IMAGE = """
+FROM python:3.13@sha256:0
+COPY Pipfile Pipfile.lock ./
+RUN pip install pipenv && \\
+    pipenv sync
+USER 1000
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Writes a project of some files."""
+
+    def written(**files):
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(content))
+        return Project(tmp_path)
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("events", "line", "verdict"),
+    [
+        ("[push, pull_request]", "make test", "yes"),
+        ("push", "pip install . && python -m pytest -q", "yes"),
+        ("[workflow_dispatch]", "make test", "no"),
+        ("[push]", "make test || true", "no"),
+        ("[push]", "echo make test", "no"),
+        ("[push]", "make lint", "no"),
+        ("[push]", '"true  # make test"', "no"),
+    ],
+)
+def test_ci_counts_where_a_failing_test_fails_it(other, events, line, verdict):
+    project = other(Makefile=MAKEFILE, **{".github/workflows/ci.yml": GITHUB.format(events=events, line=line)})
+    assert engineering.checked(project).verdict == verdict
+
+
+@pytest.mark.parametrize("off", ["if: false", "continue-on-error: true", "if: ${{ '{{' }} false {{ '}}' }}"])
+def test_a_job_that_is_switched_off_runs_nothing(other, off):
+    ci = GITHUB.format(events="push", line="make test").replace("runs-on", f"{off}\n    runs-on")
+    assert list(workflows.steps(other(**{".github/workflows/ci.yml": ci}))) == []
+
+
+def test_gitlab_s_jobs_count_too(other):
+    assert engineering.checked(other(Makefile=MAKEFILE, **{".gitlab-ci.yml": GITLAB})).verdict == "yes"
+
+
+@pytest.mark.parametrize(
+    ("test", "verdict"), [("assert discount(10, 0.5) == 5", "yes"), ("assert discount is not None", "no")]
+)
+def test_tests_that_notice_no_mistake_are_found_out(other, test, verdict):
+    project = other(**{"src/shop.py": CODE, "tests/test_shop.py": USES.format(test)})
+    assert engineering.tested(project).verdict == "yes"
+    assert engineering.noticed(project).verdict == verdict
+    assert project.text("src/shop.py") == CODE
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "verdict"),
+    [
+        ("", "", "yes"),
+        ("pipenv sync", "pip install -r requirements.txt", "no"),
+        ("USER 1000", "USER root", "partly"),
+        ("@sha256:0", "", "partly"),
+    ],
+)
+def test_an_image_is_built_from_the_lock(other, right, wrong, verdict):
+    assert engineering.image(other(Dockerfile=IMAGE.replace(right, wrong, 1))).verdict == verdict
+
+
+def test_a_project_without_anything_is_judged_all_the_same(other):
+    found = list(command.judge(other(**{"README.md": "", "pyproject.toml": ""}), []))
+    assert [each.verdict for _, each in found] == ["no"] * len(command.PRACTICES)
+    assert command.level(found) == -1
+
+
+def test_a_level_takes_all_practices_up_to_it():
+    def found(**lacking):
+        return [(each, Found(lacking.get(each.name, "yes"), "")) for each in command.PRACTICES]
+
+    assert command.level(found()) == 4
+    assert command.level(found(tested="partly")) == 0
+    assert command.level(found(minded="no")) == 3
+    assert command.level(found(tracked="no")) == -1
+
+
+def test_the_log_of_the_registry_tells_what_was_done(other):
+    project = other(**{"README.md": ""})
+    project.log = [
+        {"action": action, "alias": alias, "was": was, "now": now, "reason": why, "at": "2026-01-01T00:00:00Z"}
+        for action, alias, was, now, why in (
+            ("register", "champion", "", "1", ""),
+            ("retrain", "", "", "", "drift: far off"),
+            ("retrained", "", "", "2", "drift: far off"),
+            ("rollout", "", "", "2", "better"),
+            ("ab", "", "0", "0.2", "better"),
+            ("promote", "champion", "1", "2", "better"),
+        )
+    ]
+    assert [look(project).verdict for look in (operation.acted, operation.by_steps)] == ["yes", "yes"]
+    assert [look(project).verdict for look in (operation.taken_back, operation.minded)] == ["no", "no"]
+    project.log = project.log[:-1]
+    assert operation.by_steps(project).verdict == "partly"
+
+
+def test_data_that_are_not_what_the_lock_names_are_noticed(other, monkeypatch):
+    project = other(**{"data.lock": json.dumps({"rows.csv": {"sha256": "0" * 64}}), "rows.csv": "a,b\n"})
+    monkeypatch.setattr(models, "_tags", lambda of: {"data_source": "rows.csv"})
+    assert models.named(project) == Found("no", "rows.csv is not the file that data.lock names")
+
+
+def test_the_exit_code_tells_whether_a_level_is_reached(other, monkeypatch, capsys):
+    folder = str(other(**{"README.md": ""}).path)
+    monkeypatch.setattr("sys.argv", ["maturity", "--project", folder, "--level", "0", "--json"])
+    assert command.main() == command.BELOW
+    assert json.loads(capsys.readouterr().out)["level"] == -1
+    monkeypatch.setattr("sys.argv", ["maturity", "--practice", "test"])
+    with pytest.raises(UserError, match="did you mean tested"):
+        command.main()
