@@ -28,7 +28,7 @@ def discount(price, rate):
     return price - price * rate
 """
 USES = """
-from shop import discount
+from data.shop import discount
 
 def test_a_discount():
     {}
@@ -87,10 +87,10 @@ def test_gitlab_s_jobs_count_too(other):
     ("test", "verdict"), [("assert discount(10, 0.5) == 5", "yes"), ("assert discount is not None", "no")]
 )
 def test_tests_that_notice_no_mistake_are_found_out(other, test, verdict):
-    project = other(**{"src/shop.py": CODE, "tests/test_shop.py": USES.format(test)})
+    project = other(**{"src/data/shop.py": CODE, "tests/test_shop.py": USES.format(test)})
     assert engineering.tested(project).verdict == "yes"
     assert engineering.noticed(project).verdict == verdict
-    assert project.text("src/shop.py") == CODE
+    assert project.text("src/data/shop.py") == CODE
 
 
 @pytest.mark.parametrize(

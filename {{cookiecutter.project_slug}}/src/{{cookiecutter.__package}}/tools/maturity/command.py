@@ -106,9 +106,18 @@ def main() -> int:
         lacking = [practice.name for practice, each in found if practice.level == reached + 1 and each.verdict != "yes"]
         print(f"\nlevel {reached}" if reached >= 0 else "\nno level yet", end="")
         print(f"; level {reached + 1} lacks {', '.join(lacking)}" if lacking else ": all practices are there")
-        if (given.project / ".cruft.json").is_file() and reached < PRACTICES[-1].level:
+        if reached < PRACTICES[-1].level and reached == _generated(given.project):
             print(f"files of level {reached + 1}: {CLIMB % (reached + 1)}")
     return BELOW if given.level and reached < int(given.level) else 0
+
+
+def _generated(project: Path) -> int:
+    """Of which level the project's files are: what was asked when it was made; -1 where nobody knows."""
+    try:
+        kept = json.loads((project / ".cruft.json").read_text(encoding="utf-8"))
+        return int(kept["context"]["cookiecutter"]["maturity_level"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def _entry(practice: Practice, found: Found) -> dict[str, Any]:

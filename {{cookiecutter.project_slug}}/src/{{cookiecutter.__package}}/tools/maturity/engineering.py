@@ -19,7 +19,7 @@ from .project import Found, Project
 MUTATIONS = 3
 """So many mistakes are made, one at a time."""
 
-SKIPPED = (".git", ".venv", ".pipenv", ".cache", "mlartifacts", "mlruns", "node_modules", "__pycache__", "predictions", "scored", "data")  # fmt: skip
+SKIPPED = (".git", ".venv", ".pipenv", ".cache", "mlflow.db", "mlartifacts", "mlruns", "node_modules", "__pycache__", "predictions", "scored", "data")  # fmt: skip
 """What a copy that is only tested needs not have."""
 
 OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
@@ -80,7 +80,9 @@ def noticed(project: Project) -> Found:
     tried, missed = 0, []
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / project.path.name
-        shutil.copytree(project.path, copy, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED, "*.db"))
+        made = shutil.ignore_patterns(*SKIPPED)
+        # These names mean something at the top only: `data` may be a folder of the package, too.
+        shutil.copytree(project.path, copy, symlinks=True, ignore=lambda at, names: made(at, names) if at == str(project.path) else [])  # fmt: skip
         for file, function, text in _mistakes(project):
             target = copy / file
             right = target.read_text(encoding="utf-8")
