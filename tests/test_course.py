@@ -33,7 +33,7 @@ class Student:
         self.template, self.folder, self.deployment = template, folder, deployment
         self.project, self.running = None, contextlib.ExitStack()
         self.ports = {name: str(free_port()) for name in ("PORT", "UI_PORT", "broker", "stream")}
-        self.environment = PERSON | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['broker']}"}
+        self.environment = dict(PERSON)
 
     def follow(self, page):
         """Go through a page from its beginning to its end."""
@@ -78,8 +78,13 @@ class Student:
             return done
         if words[0] == "make":
             port = [f"PORT={self.ports['PORT']}"] if words[1] == "predict" else []
-            return self.project.make(*words[1:], *port, timeout=1200, **self.environment)
+            return self.project.make(*words[1:], *port, timeout=1200, **self.environment, **self.broker(words[1]))
         return self.project.run(*words, **self.environment)
+
+    def broker(self, target):
+        """Where the broker is, for the commands that ask one; it has a port of its own here."""
+        asks = target in ("broker", "stream", "produce", "watch")
+        return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['broker']}"} if asks else {}
 
     def start(self, target, *words):
         """Start what goes on running until the page ends."""
@@ -88,7 +93,9 @@ class Student:
         path = {"ui": "", "serve": "readyz", "stream": "readyz"}.get(target)
         up = (lambda _: listens(port)) if path is None else (lambda _: answers_at(f"http://127.0.0.1:{port}/{path}"))
         given = f"{name if target in ('ui', 'serve') else 'PORT'}={port}"
-        self.running.enter_context(self.project.running(target, *words, given, until=up, **self.environment))
+        self.running.enter_context(
+            self.project.running(target, *words, given, until=up, **self.environment, **self.broker(target))
+        )
         return ""
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 import re
 import shutil
 import sqlite3
@@ -40,21 +39,12 @@ def test_what_a_fresh_project_brings_is_seen_in_its_files(bake, deployment, leve
     assert {name for name, (verdict, _) in found.items() if verdict == "yes"} == there, found
 
 
-@pytest.fixture(scope="module", params=DEPLOYMENTS)
-def lived(request, cookies_session):
+def lived(bake, deployment):
     """The copy of a project that its story was played in: days of traffic, a retraining, a roll-out, a rollback."""
-    answers = {"deployment": request.param, "maturity_level": "4"}
-    made = Project(pathlib.Path(cookies_session.bake(extra_context={**NAMED, **answers}).project_path))
-    done = made.borrow_environment().make("story", timeout=1200)
+    made = bake(**NAMED, deployment=deployment, maturity_level="4").borrow_environment()
+    done = made.make("story", timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     return Project(made.path / ".cache" / "story").borrow_environment()
-
-
-@pytest.mark.slow
-def test_a_project_that_has_lived_through_the_story_has_every_practice(lived):
-    found, level = graded(lived)
-    assert {name: each for name, each in found.items() if each[0] != "yes"} == {}
-    assert level == 4
 
 
 def edit(name, pattern, new):
@@ -129,7 +119,7 @@ CHAMPION = (
 TAKEN = {
     "the tests are deleted": (remove("tests"), {"tested", "noticed"}),
     "the tests assert nothing": (no_assertions, {"noticed"}),
-    "a test fails": (edit("src/night_bus/problem.py", r"hours % 24", "hours % 12"), {"tested"}),
+    "a test fails": (edit("src/night_bus/problem.py", r"hours % 24", "hours % 12"), {"tested", "noticed"}),
     "the list of packages is edited by hand": (edit("Pipfile", r'^pandas = "\*"', 'pandas = "<3"'), {"locked"}),
     "the lock has no hashes": (edit("Pipfile.lock", r'"hashes": \[[^\]]*\]', '"hashes": []'), {"locked"}),
     "CI runs no tests": (edit(".github/workflows/ci.yml", r"^.*run: make test\n", ""), {"checked"}),
@@ -187,24 +177,29 @@ def other_rows(project):
         path.write_bytes(path.read_bytes() + b"0")
 
 
-@pytest.fixture
-def tampered(lived, tmp_path):
-    """The project that has lived, whose files are put back after a test."""
-    kept = tmp_path / "kept"
-    shutil.copytree(lived.path, kept, symlinks=True)
-    yield lived
-    shutil.rmtree(lived.path)
-    shutil.copytree(kept, lived.path, symlinks=True)
+@contextlib.contextmanager
+def put_back(project, kept):
+    """Whatever happens to the project's files, they are the old ones afterwards."""
+    shutil.copytree(project.path, kept, symlinks=True)
+    yield
+    shutil.rmtree(project.path)
+    kept.rename(project.path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lived", ["web"], indirect=True)
-@pytest.mark.parametrize("taken", TAKEN)
-def test_what_is_taken_from_a_project_is_missed_and_nothing_else(tampered, taken):
-    tamper, lost = TAKEN[taken]
-    tamper(tampered)
-    done = tampered.make("maturity", "JSON=1", "PRACTICE=nothing")
-    names = re.search(r"none of (.*)", done.stderr)[1].split(", ")
-    wanted = [name for name in names if name not in SLOW or name in lost]
-    found, _ = graded(tampered, wanted)
-    assert {name for name, (verdict, _) in found.items() if verdict != "yes"} == lost, found
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_a_project_that_has_lived_has_every_practice_and_what_is_taken_from_it_is_missed(bake, tmp_path, deployment):
+    """All is there after the story; then one thing is taken at a time, and exactly that is missed. (Where the deployment matters to few, with web.)"""
+    project = lived(bake, deployment)
+    found, level = graded(project)
+    assert {name: each for name, each in found.items() if each[0] != "yes"} == {}
+    assert level == 4
+    wrong = {}
+    for taken, (tamper, lost) in TAKEN.items() if deployment == "web" else ():
+        with put_back(project, tmp_path / "kept"):
+            tamper(project)
+            after, _ = graded(project, [name for name in found if name not in SLOW or name in lost])
+        missed = {name for name, (verdict, _) in after.items() if verdict != "yes"}
+        if missed != lost:
+            wrong[taken] = {name: after[name] for name in missed ^ lost}
+    assert wrong == {}

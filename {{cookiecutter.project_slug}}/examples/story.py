@@ -24,7 +24,7 @@ MADE = (
     ".git",
     ".venv",
     ".pipenv",
-    ".env",
+    ".env*",
     ".outbox",
     "mlflow.db*",
     "mlartifacts",
@@ -75,7 +75,9 @@ def copied():
 def commit(*words):
     """Run git in the copy, so that each of its versions can be traced and made again; without git, none can."""
     if shutil.which("git"):
-        subprocess.run([*GIT, *words], cwd=FOLDER, check=True)
+        # What a hook of git sets would be another repository.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        subprocess.run([*GIT, *words], cwd=FOLDER, env=kept, check=True)
     exclude = FOLDER / ".git" / "info" / "exclude"
     if "init" in words and exclude.parent.exists():
         exclude.write_text("*.log\n*.csv\n*.parquet\n/data.lock\n")

@@ -211,8 +211,7 @@ class Logged(Around):
         """The answers of the predictor within, once they are logged."""
         started, inner = time.perf_counter(), self._inner.snapshot()
         answers = inner.predict(columns)
-        rows = len(answers["model_version"])
-        if rows:
+        if rows := len(answers["model_version"]):
             share = inner.card.get("serving", {}).get("share", 0.0)
             self._log.note(columns, answers, (time.perf_counter() - started) * 1000 / rows, share)
         return answers

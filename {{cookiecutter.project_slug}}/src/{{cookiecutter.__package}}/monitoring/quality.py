@@ -62,8 +62,7 @@ def main() -> None:
     parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")
     given = parser.parse_args()
     since, until = (prediction_log.beginning(getattr(given, name), name.upper()) for name in ("since", "until"))
-    found = list(rows(since, until))
-    if not found:
+    if not (found := list(rows(since, until))):
         raise UserError("nothing was predicted" + (" in that time" if since or until else " yet: the log is empty"))
     print(reports.table(HEADER, found))
     whole = [row for row in found if row[2] == "all" and row[1] != "shadow"]

@@ -36,8 +36,7 @@ def add(path: Path) -> tuple[int, int]:
         UserError: the file cannot be read, or lacks a column.
     """
     table, written = read.table(path)
-    keys = [name for name in (PREDICTION, problem.ID) if name in table.column_names]
-    if not keys:
+    if not (keys := [name for name in (PREDICTION, problem.ID) if name in table.column_names]):
         raise UserError(f"{path} has neither {PREDICTION} nor {problem.ID}: whose truth is it?")
     columns = {name: pa.array(map(_key, table.column(name).to_pylist()), pa.string()) for name in keys}
     truth = _truth(table, written, path)

@@ -63,8 +63,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
             monitor.watch(new)
             return
         yield from rollout.finish()
-        moved = rollout.unsettled()
-        if moved:
+        if moved := rollout.unsettled():
             yield rollout.watch(moved)
         if rollout.running():
             yield rollout.step()

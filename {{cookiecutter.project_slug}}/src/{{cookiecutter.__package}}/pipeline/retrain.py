@@ -23,8 +23,8 @@ from . import validate
 class Retrain(params.Section):
     """When a model is trained again, and with what: `all` there is, only what came true within `window`, or `weights`.
 
-    With `weights` a row is kept with a probability that halves with each `half_life` of its age: what any estimator learns
-    is, on average, what it would with these weights.
+    With `weights` a row is kept with a probability that halves with each `half_life` of its age: on average, the rows are what
+    weights would make of them.
     """
 
     table = "retrain"
@@ -40,7 +40,7 @@ class Retrain(params.Section):
 def data(card: dict[str, Any]) -> str:
     """Write the rows to train with to a file of `data/` that `data.lock` names, and give its path.
 
-    Where too little has come true for a model of its own, the rule is `all`.
+    Where a rule leaves too little for a model of its own, it is `all`.
 
     Args:
         card: the champion's.
@@ -59,7 +59,8 @@ def data(card: dict[str, Any]) -> str:
     whole = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     if rules.rule == "weights":
         kept = _by_age(whole[problem.TIME], drift.seconds(rules.half_life), settings.data.seed)
-        whole = {name: values[kept] for name, values in whole.items()}
+        if kept.sum() >= validate.Validation.load().min_rows:
+            whole = {name: values[kept] for name, values in whole.items()}
     target = whole[schema.TRUE]
     columns = {name: values for name, values in whole.items() if name != schema.TRUE}
     rows = clean.Dataset("what came true", columns, target, len(target), {}, np.arange(len(target)))
@@ -79,8 +80,9 @@ def came(since: str) -> int:
 
 
 def _by_age(times: NDArray[Any], half_life: int, seed: int) -> NDArray[np.bool_]:
-    """Which rows are kept, shape (n,): the newest surely, one of `half_life` seconds before in one of two cases."""
-    age = (times.max() - times) / np.timedelta64(half_life, "s")
+    """Which rows are kept, shape (n,): the newest surely, as those without a time, one of `half_life` seconds before in one of two cases."""
+    past = times[~np.isnat(times) & (times <= np.datetime64("now"))]
+    age = np.nan_to_num((past.max(initial=np.datetime64(0, "s")) - times) / np.timedelta64(half_life, "s")).clip(0)
     return np.asarray(np.random.default_rng(seed).random(len(age)) < 0.5**age, bool)
 
 

@@ -184,16 +184,17 @@ def code_tags() -> dict[str, str]:
     lock = ROOT / "Pipfile.lock"
     # A repository around this folder that does not track it has no commit of this code.
     tracked = _git("ls-files", "pyproject.toml")
-    commit = (tracked and _git("rev-parse", "HEAD")) or "none"
+    commit, trigger = (tracked and _git("rev-parse", "HEAD")) or "none", os.environ.get("TRIGGER", "manual")
+    # A round of operation itself names the rows that it trains with in data.lock.
+    changed = _git("status", "--porcelain", ".", *[":!data.lock"] * trigger.startswith("operate "))
     return {
         "team": names["team"],
         "git_commit": commit,
         "mlflow.source.git.commit": commit,
-        # data.lock is no code: a run names its data by their own fingerprint.
-        "git_dirty": str(bool(tracked and _git("status", "--porcelain", ".", ":!data.lock"))).lower(),
+        "git_dirty": str(bool(tracked and changed)).lower(),
         "lock_fingerprint": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "none",
         "template_version": names["template"],
-        "trigger": os.environ.get("TRIGGER", "manual"),
+        "trigger": trigger,
     }
 
 

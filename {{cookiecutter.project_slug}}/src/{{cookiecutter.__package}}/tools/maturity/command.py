@@ -90,6 +90,8 @@ def main() -> int:
     for each in wanted:
         if each not in names:
             raise UserError(f"PRACTICE={each} is none of {', '.join(names)}{near(each, names)}")
+    if wanted and given.level:
+        raise UserError("LEVEL asks for all practices of a level: leave PRACTICE out")
     if given.level not in ("", "0", "1", "2", "3", "4"):
         raise UserError(f"LEVEL={given.level} is none of 0 to 4")
     if not given.project.is_dir():
@@ -101,7 +103,9 @@ def main() -> int:
             print("\n".join(_lines(practice, each, len(found) == 1 or found[-2][0].level < practice.level)), flush=True)
     reached = level(found)
     if given.json:
-        print(json.dumps({"level": reached, "practices": [_entry(*each) for each in found]}, indent=1))
+        print(
+            json.dumps({"level": None if wanted else reached, "practices": [_entry(*each) for each in found]}, indent=1)
+        )
     elif not wanted:
         lacking = [practice.name for practice, each in found if practice.level == reached + 1 and each.verdict != "yes"]
         print(f"\nlevel {reached}" if reached >= 0 else "\nno level yet", end="")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 
 from mlflow.entities import Run
 
+from ...data import read
 from . import workflows
 from .project import Found, Project, day
 
@@ -19,8 +19,6 @@ example = model.input_example
 print("" if example is None else len(model.predict(example)))
 """
 """Load a model as anybody would and let it predict its own example."""
-
-SAMPLE = re.compile(r"sample|generated", re.I)
 
 
 def loads(project: Project) -> Found:
@@ -94,15 +92,17 @@ def named(project: Project) -> Found:
     lock = json.loads(project.text("data.lock") or "{}")
     name = next((each for each, entry in lock.items() if source in (each, entry.get("origin")) or source.endswith(f"/{each}")), "")  # fmt: skip
     if not name:
-        made = SAMPLE.search(source) and not (project.path / source).exists()
-        if made:
+        if source == read.SAMPLE:
             return Found("yes", f"version {project.champion.version}: {source}, made by the code of its commit")
         digests = _inputs(project)
         how = f"digest {digests[0]} in its run, and no file of that content is kept" if digests else "nowhere"
         return Found("partly" if digests else "no", f"{source or 'its data'}: {how}")
     file = project.path / name
     if not file.exists():
-        return Found("yes", f"data.lock: {name}, sha256 {lock[name]['sha256'][:12]}; it is not fetched here")
+        return Found(
+            "partly",
+            f"data.lock: {name}, sha256 {lock[name]['sha256'][:12]}; it is not here to be compared (make data)",
+        )
     digest = hashlib.file_digest(file.open("rb"), "sha256").hexdigest()
     if digest != lock[name]["sha256"]:
         return Found("no", f"{name} is not the file that data.lock names")
@@ -112,7 +112,7 @@ def named(project: Project) -> Found:
 def trained(project: Project) -> Found:
     """A machine trains, on a schedule or when asked, and registers what is good enough."""
     for step in workflows.steps(project):
-        words = r"make(?: -\S+)* (?:pipeline|train|operate)|dvc repro|mlflow run|kedro run|\S*train\S*\.py"
+        words = r"make(?: \S+)* (?:pipeline|train|operate)|dvc repro(?! --dry)|mlflow run|kedro run|python\S* (?:\S*/)?train\w*\.py|\S*\.train\b"
         if step.events & {"schedule", "workflow_dispatch"} and workflows.runs(step.line, words):
             return Found("yes", f"{step.file}, job {step.job}: {step.line} ({', '.join(sorted(step.events))})")
     return Found("no", "no workflow trains on a schedule or when it is asked to")

@@ -19,13 +19,16 @@ STALE_DAYS = 30
 
 def refused(project: Project) -> Found:
     """A model that was worse was refused, by the gate that is there now."""
+    unknown = ""
     for run in project.runs(wanted="tags.verdict = 'worse'"):
         what = (
             f"run {run.info.run_id[:8]} of {day(run.info.start_time)}: {run.data.tags.get('verdict_reason', '')[:120]}"
         )
         commit = run.data.tags.get("git_commit", "")
-        if project.git("cat-file", "-t", commit).strip() != "commit":
-            return Found("partly", f"{what}; its commit is not here, so nobody knows by which gate")
+        known = project.git("cat-file", "-t", commit).strip() == "commit"
+        if not known or run.data.tags.get("git_dirty") == "true":
+            unknown = unknown or f"{what}; from files that no commit here has, so nobody knows by which gate"
+            continue
         then = tomllib.loads(project.git("show", f"{commit}:./params.toml")).get("gate")
         now = tomllib.loads(project.text("params.toml")).get("gate")
         changed = project.git("diff", "--name-only", commit, "--", f"src/{project.package}/pipeline").split()
@@ -34,7 +37,7 @@ def refused(project: Project) -> Found:
                 "no", f"the gate has changed since it refused {what[:60]}: {(changed or ['[gate] of params.toml'])[0]}"
             )
         return Found("yes", what)
-    return Found("no", "no worse model was ever refused")
+    return Found("partly", unknown) if unknown else Found("no", "no worse model was ever refused")
 
 
 def answered(project: Project) -> Found:
@@ -83,7 +86,7 @@ def taken_back(project: Project) -> Found:
 
 def deployed(project: Project) -> Found:
     """A workflow brings what answers to an environment."""
-    words = r"make(?: -\S+)* deploy|kubectl|helm|aws|az|gcloud|terraform|docker (?:push|stack)|eb"
+    words = r"make(?: \S+)* deploy|kubectl (?:\S+ )*(?:apply|rollout|set)|helm (?:upgrade|install)|terraform apply|docker (?:push|stack deploy)|eb deploy|(?:aws|az|gcloud) (?:\S+ )*(?:\S*deploy\S*|\S*update\S*|sync)"
     for step in workflows.steps(project):
         if step.environment and workflows.runs(step.line, words):
             return Found("yes", f"{step.file}, job {step.job} to {step.environment}: {step.line[:80]}")

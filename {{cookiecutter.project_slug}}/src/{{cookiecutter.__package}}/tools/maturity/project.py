@@ -23,7 +23,10 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from ...base.params import ROOT
-from ...tracking import conventions
+from ...tracking import conventions, moved_store
+
+KEPT = ("PATH", "HOME", "USERPROFILE", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT", "PYTHONUTF8", "VIRTUAL_ENV")
+"""What another project's commands get of the environment: no secret of whoever judges it."""
 
 PATIENCE_SECONDS = 1800
 """So long a command of the project may take."""
@@ -49,12 +52,15 @@ class Project:
 
     def run(self, *command: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, or in a copy of it, with the packages of its own environment."""
-        source = (folder or self.path) / "src"
+        own = self.path == ROOT
+        kept = {name: value for name, value in os.environ.items() if own or name in KEPT}
+        store = {"MLFLOW_TRACKING_URI": self.store} if self.store and not own else {}
+        source = str((folder or self.path) / "src")
         try:
             return subprocess.run(
                 command,
                 cwd=folder or self.path,
-                env={**os.environ, "PYTHONPATH": str(source), **more},
+                env={**kept, **store, "PYTHONPATH": source, **more},
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE_SECONDS,
@@ -105,7 +111,9 @@ class Project:
         there = [f"{kind}{self.path / name}" for name, kind in files.items() if (self.path / name).exists()]
         # What the environment says is said of the project that one works in.
         places = [told if self.path == ROOT else "", kept, params, *there]
-        return next((str(each) for each in places if each), "")
+        found = next((str(each) for each in places if each), "")
+        database = found.removeprefix("sqlite:///")
+        return f"sqlite:///{self.path / database}" if database != found else found
 
     @functools.cached_property
     def client(self) -> mlflow.MlflowClient:
@@ -118,6 +126,9 @@ class Project:
             raise LookupError("nothing was tracked: there is no mlflow.db, mlruns or MLFLOW_TRACKING_URI")
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        database = Path(self.store.removeprefix("sqlite:///"))
+        if str(database) != self.store and database.exists():  # the folder may have been moved
+            moved_store.correct(database, conventions.artifacts(database))
         return mlflow.MlflowClient(self.store, self.store)
 
     def runs(self, part: str = "", most: int = 200, wanted: str = "") -> list[Run]:
@@ -125,7 +136,9 @@ class Project:
         found = list(self.client.search_experiments())
         ending = f"/{part}" if part else ""
         if self.store.startswith("http"):
-            found = [each for each in found if f"/{each.name}".endswith(f"/{self.name}{ending}")]
+            team = self.about.get("tool", {}).get("mlops-template", {}).get("names", {}).get("team", "")
+            wanted_name = f"{team}/{self.name}{ending}" if team else f"{self.name}{ending}"
+            found = [each for each in found if each.name == wanted_name]
         chosen = [each.experiment_id for each in found if each.name.endswith(ending)]
         query = "attributes.status = 'FINISHED'" + (f" and {wanted}" if wanted else "")
         return list(self.client.search_runs(chosen, query, order_by=["start_time DESC"], max_results=most))
@@ -133,8 +146,8 @@ class Project:
     @functools.cached_property
     def model(self) -> RegisteredModel | None:
         """Its registered model: that of its name, else the latest of a store that is all its own."""
+        named = list(self.client.search_registered_models(f"name = '{self.name}'"))
         found = [each for each in self.client.search_registered_models() if not each.name.endswith(".moving")]
-        named = [each for each in found if each.name == self.name]
         own = [] if self.store.startswith("http") else sorted(found, key=lambda each: -each.last_updated_timestamp)
         return next(iter(named + own), None)
 

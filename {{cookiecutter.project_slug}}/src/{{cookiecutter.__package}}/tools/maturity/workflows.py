@@ -11,8 +11,18 @@ import yaml
 
 from .project import Project
 
-ENDURED = re.compile(r"\|\|\s*(true|:|exit 0)|;\s*(true|exit 0)\s*$")
-"""What makes a command's failure nobody's concern."""
+ENDURED = re.compile(r"\|\||;\s*(true|exit 0)\s*$|(?<!\|)\|(?!\|)")
+"""What makes a command's failure nobody's concern: another command instead, after, or behind a pipe."""
+
+
+class Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML with tags of its own, as GitLab's `!reference`, whose content is left out."""
+
+
+Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+MAIN = ("main", "master", "trunk", "develop")
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ def steps(project: Project) -> Iterator[Step]:
     """Every line that GitHub Actions or GitLab CI runs and whose failure fails the job; a file that is no YAML has none."""
     for path in project.files(".github/workflows/*.yml", ".github/workflows/*.yaml", ".gitlab-ci.yml"):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  a safe loader
         except (yaml.YAMLError, UnicodeDecodeError):
             continue
         if isinstance(content, dict):
@@ -41,7 +51,9 @@ def steps(project: Project) -> Iterator[Step]:
 def _github(file: str, content: dict[Any, Any]) -> Iterator[Step]:
     # YAML 1.1 reads the word `on` as a truth value.
     given = content.get("on", content.get(True, {}))
-    events = frozenset([given] if isinstance(given, str) else given or [])
+    events = frozenset(
+        [given] if isinstance(given, str) else [name for name in given or [] if not _elsewhere(given, name)]
+    )
     for name, job in (content.get("jobs") or {}).items():
         if _off(job):
             continue
@@ -53,13 +65,26 @@ def _github(file: str, content: dict[Any, Any]) -> Iterator[Step]:
                     yield Step(file, str(name), events, str(target), line)
 
 
+def _elsewhere(given: Any, name: str) -> bool:
+    """Whether an event is only that of tags, or of branches that are neither the main one nor any."""
+    only = given.get(name) if isinstance(given, dict) else None
+    if name != "push" or not isinstance(only, dict):
+        return False
+    branches = only.get("branches") or []
+    return not any("*" in each or each in MAIN for each in branches) if branches else bool(only.get("tags"))
+
+
 def _gitlab(file: str, content: dict[Any, Any]) -> Iterator[Step]:
     for name, job in content.items():
-        if not isinstance(job, dict) or "script" not in job or job.get("allow_failure") is True:
+        if not isinstance(job, dict) or "script" not in job or job.get("allow_failure") or str(name).startswith("."):
+            continue
+        rules = job.get("rules") or []
+        if rules and all(isinstance(each, dict) and each.get("when") == "never" for each in rules):
             continue
         environment = job.get("environment") or ""
         target = environment.get("name", "") if isinstance(environment, dict) else environment
-        manual = {"workflow_dispatch"} if job.get("when") == "manual" else {"push", "schedule"}
+        manual = {"workflow_dispatch"} if job.get("when") == "manual" else {"push"}
+        manual |= {"schedule"} if "schedule" in str(rules or job.get("only", "")) else set()
         for given in job["script"] if isinstance(job["script"], list) else [job["script"]]:
             for line in _lines(given):
                 yield Step(file, str(name), frozenset(manual), str(target), line)
@@ -78,7 +103,16 @@ def _lines(script: Any) -> Iterator[str]:
             yield command
 
 
+BEFORE = r"(?:\w+=\S+\s+)*(?:@)?(?:(?:pipenv|uv|poetry|hatch) run (?:--\S+ )*)?(?:\S*python[\d.]*(?:\.exe)? -m |coverage run -m )?"
+"""What may stand before a command: variables, a runner, an interpreter."""
+
+
 def runs(command: str, words: str) -> bool:
     """Whether a line runs a command that begins with a pattern, alone or after another one."""
-    before = r"(?:pipenv run |uv run |poetry run |python3? -m |xvfb-run )?"
-    return re.search(rf"(?:^|&&|;)\s*{before}(?:{words})(?=\s|$)", command) is not None
+    return re.search(rf"(?:^|&&|;)\s*{BEFORE}(?:{words})(?=\s|$)", command) is not None
+
+
+def targets(command: str) -> list[str]:
+    """The targets that a line makes."""
+    found = re.search(r"(?:^|&&|;)\s*make\s+([^&;]+)", command)
+    return [word for word in found[1].split() if re.fullmatch(r"[a-zA-Z][\w-]*", word)] if found else []
