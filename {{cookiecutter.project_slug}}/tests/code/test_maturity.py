@@ -1,6 +1,7 @@
 """The grader looks at what is there, and tries it: in small projects that have a practice, or only look as if they had it."""
 
 import json
+import sys
 import textwrap
 
 import pytest
@@ -66,6 +67,12 @@ def other(tmp_path):
         ("[push]", "echo make test", "no"),
         ("[push]", "make lint", "no"),
         ("[push]", '"true  # make test"', "no"),
+        ("[push]", "make lint test", "yes"),
+        ("[push]", "PYTHONPATH=src .venv/bin/python -m pytest", "yes"),
+        ("[push]", "pytest --collect-only", "no"),
+        ("[push]", "pytest | tee log", "no"),
+        ("\n  push:\n    tags: [v1]", "pytest", "no"),
+        ("\n  push:\n    branches: [main]", "pytest", "yes"),
     ],
 )
 def test_ci_counts_where_a_failing_test_fails_it(other, events, line, verdict):
@@ -98,7 +105,8 @@ def test_tests_that_notice_no_mistake_are_found_out(other, test, verdict):
     [
         ("", "", "yes"),
         ("pipenv sync", "pip install -r requirements.txt", "no"),
-        ("USER 1000", "USER root", "partly"),
+        ("USER 1000", "USER root:root", "partly"),
+        ("USER 1000", "USER 1000\nFROM python:3.13@sha256:0 AS last", "partly"),
         ("@sha256:0", "", "partly"),
     ],
 )
@@ -141,6 +149,16 @@ def test_the_log_of_the_registry_tells_what_was_done(other):
     assert operation.by_steps(project).verdict == "partly"
 
 
+def test_another_project_gets_no_secret_of_whoever_judges_it(other, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    project = other(**{"params.toml": "[tracking]\nuri = 'sqlite:///own.db'\n"})
+    said = project.run(sys.executable, "-c", "import os; print(dict(os.environ))").stdout
+    assert "secret" not in said
+    assert project.store == f"sqlite:///{project.path / 'own.db'}"
+    assert project.store in said
+
+
 def test_data_that_are_not_what_the_lock_names_are_noticed(other, monkeypatch):
     project = other(**{"data.lock": json.dumps({"rows.csv": {"sha256": "0" * 64}}), "rows.csv": "a,b\n"})
     monkeypatch.setattr(models, "_tags", lambda of: {"data_source": "rows.csv"})
@@ -152,6 +170,9 @@ def test_the_exit_code_tells_whether_a_level_is_reached(other, monkeypatch, caps
     monkeypatch.setattr("sys.argv", ["maturity", "--project", folder, "--level", "0", "--json"])
     assert command.main() == command.BELOW
     assert json.loads(capsys.readouterr().out)["level"] == -1
+    monkeypatch.setattr("sys.argv", ["maturity", "--practice", "tested", "--level", "1"])
+    with pytest.raises(UserError, match="leave PRACTICE out"):
+        command.main()
     monkeypatch.setattr("sys.argv", ["maturity", "--practice", "test"])
     with pytest.raises(UserError, match="did you mean tested"):
         command.main()
