@@ -171,10 +171,15 @@ class Story:
         sys.exit(f"nobody said {words!r} within {days} days:\n{said}")
 
     def set(self, pattern, value):
-        """Edit the settings of the story."""
-        path = FOLDER / "params.toml"
-        path.write_text(re.sub(pattern, value, path.read_text(encoding="utf-8"), flags=re.M), encoding="utf-8")
-        commit("commit", "--quiet", "--all", "--message", value)
+        """Edit the settings of the story; gives them as they were."""
+        before = (FOLDER / "params.toml").read_text(encoding="utf-8")
+        self.write(re.sub(pattern, value, before, flags=re.M), value)
+        return before
+
+    def write(self, settings, why):
+        """Replace the settings of the story."""
+        (FOLDER / "params.toml").write_text(settings, encoding="utf-8")
+        commit("commit", "--quiet", "--all", "--message", why)
 
 
 def tell(story):
@@ -197,11 +202,12 @@ def tell(story):
         story.set(r"^cooldown = .*", 'cooldown = "1h"')
         story.until(client, f"champion {new} is kept", 8)
         story.tell("a bad candidate on purpose: two trees instead of all")
-        story.set(r"^n_estimators = \d+", "n_estimators = 2")
+        before = story.set(r"^n_estimators = \d+", "n_estimators = 2")
         said = story.command("operate", "--new", "--retrain", "a bad idea")
         if "no new version" not in said:
             sys.exit(f"a bad candidate was not refused: {said}")
         story.tell(next(line for line in said.splitlines() if "no new version" in line))
+        story.write(before, "all trees again")
         story.tell("a bad champion, forced in by hand: version 1, which knows the old world only")
         story.command("registry", "promote", "1", "--reason", "by hand, against all advice")
         story.until(client, f"version {new} is champion again; version 1 was rolled back", 6)
