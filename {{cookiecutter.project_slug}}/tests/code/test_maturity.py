@@ -80,7 +80,7 @@ def test_ci_counts_where_a_failing_test_fails_it(other, events, line, verdict):
     assert engineering.checked(project).verdict == verdict
 
 
-@pytest.mark.parametrize("off", ["if: false", "continue-on-error: true", "if: ${{ '{{' }} false {{ '}}' }}"])
+@pytest.mark.parametrize("off", ["if: false", "continue-on-error: true", "if: 'FALSE'"])
 def test_a_job_that_is_switched_off_runs_nothing(other, off):
     ci = GITHUB.format(events="push", line="make test").replace("runs-on", f"{off}\n    runs-on")
     assert list(workflows.steps(other(**{".github/workflows/ci.yml": ci}))) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,11 +118,9 @@ def main() -> int:
 
 def _generated(project: Path) -> int:
     """Of which level the project's files are: what was asked when it was made; -1 where nobody knows."""
-    try:
-        kept = json.loads((project / ".cruft.json").read_text(encoding="utf-8"))
-        return int(kept["context"]["cookiecutter"]["maturity_level"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return -1
+    file = project / ".cruft.json"
+    found = re.search(r'"maturity_level": "(\d)"', file.read_text(encoding="utf-8")) if file.is_file() else None
+    return int(found[1]) if found else -1
 
 
 def _entry(practice: Practice, found: Found) -> dict[str, Any]:
