@@ -60,6 +60,7 @@ def test_an_alarm_is_a_reason_to_train_and_records_that_are_refused_are_none(log
 
 
 def test_a_training_has_a_cool_down_and_a_budget(log, monkeypatch, capsys):
+    monkeypatch.setattr(retrain.Retrain, "load", classmethod(lambda cls: retrain.Retrain(cooldown="1d", budget=3)))
     monkeypatch.setattr(rollout, "notes", lambda: [earlier("retrain", hours=2)])
     assert operate.decide(DRIFT) == ""
     assert "the last time is less than 1d ago" in capsys.readouterr().out
