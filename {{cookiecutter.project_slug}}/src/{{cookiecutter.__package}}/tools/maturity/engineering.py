@@ -17,6 +17,8 @@ from ...base.params import ROOT
 from . import workflows
 from .project import Found, Project
 
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+
 MUTATIONS = 3
 """So many mistakes are made, one at a time."""
 
@@ -70,7 +72,7 @@ def locked(project: Project) -> Found:
 
 def tested(project: Project) -> Found:
     """The tests pass."""
-    done = project.run(project.python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+    done = project.run(project.python, *PYTEST)
     last = next((line for line in reversed(done.stdout.splitlines()) if " in " in line), "").strip("= ")
     if done.returncode == 0 and " passed" in f" {last}":
         return Found("yes", last)
@@ -80,18 +82,17 @@ def tested(project: Project) -> Found:
 
 def noticed(project: Project) -> Found:
     """The tests fail where the code is wrong: mistakes are made in a copy, in what the tests use most."""
-    words = (project.python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
     tried, missed = 0, []
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / project.path.name
         _copy(project, copy)
-        if project.run(*words, folder=copy, PYTHONDONTWRITEBYTECODE="1").returncode:
+        if project.run(project.python, *PYTEST, folder=copy, PYTHONDONTWRITEBYTECODE="1").returncode:
             return Found("no", "there are no tests that pass in a copy of the project")
         for file, function, text in _mistakes(project):
             target = copy / file
             right = target.read_text(encoding="utf-8")
             target.write_text(text, encoding="utf-8")
-            done = project.run(*words, folder=copy, PYTHONDONTWRITEBYTECODE="1")
+            done = project.run(project.python, *PYTEST, folder=copy, PYTHONDONTWRITEBYTECODE="1")
             target.write_text(right, encoding="utf-8")
             tried += 1
             missed += [f"{function} of {file}"] if done.returncode == 0 else []

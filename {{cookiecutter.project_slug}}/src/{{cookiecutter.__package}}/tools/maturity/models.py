@@ -50,7 +50,7 @@ def traced(project: Project) -> Found:
     version, tags = project.champion, _tags(project)
     commit = tags.get("git_commit") or tags.get("mlflow.source.git.commit", "")
     wrong = []
-    if project.git("cat-file", "-t", commit).strip() != "commit":
+    if not project.has_commit(commit):
         wrong.append(f"commit {commit[:12] or 'none'} is not in this repository")
     elif tags.get("git_dirty") == "true":
         wrong.append("files were not committed")
@@ -66,12 +66,12 @@ def traced(project: Project) -> Found:
 
 
 def _tags(project: Project) -> dict[str, str]:
-    return dict(project.client.get_run(str(project.champion.run_id)).data.tags)
+    return dict(project.training.data.tags)
 
 
 def _inputs(project: Project) -> list[str]:
     """The digests of the data sets that the version's run logged."""
-    inputs = project.client.get_run(str(project.champion.run_id)).inputs
+    inputs = project.training.inputs
     return [each.dataset.digest for each in inputs.dataset_inputs] if inputs else []
 
 

@@ -25,8 +25,7 @@ def refused(project: Project) -> Found:
             f"run {run.info.run_id[:8]} of {day(run.info.start_time)}: {run.data.tags.get('verdict_reason', '')[:120]}"
         )
         commit = run.data.tags.get("git_commit", "")
-        known = project.git("cat-file", "-t", commit).strip() == "commit"
-        if not known or run.data.tags.get("git_dirty") == "true":
+        if not project.has_commit(commit) or run.data.tags.get("git_dirty") == "true":
             unknown = unknown or f"{what}; from files that no commit here has, so nobody knows by which gate"
             continue
         then = tomllib.loads(project.git("show", f"{commit}:./params.toml")).get("gate")

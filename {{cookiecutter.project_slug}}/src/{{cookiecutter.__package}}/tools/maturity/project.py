@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -23,7 +22,8 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from ...base.params import ROOT
-from ...tracking import conventions, moved_store
+from ...tracking import conventions
+from ...tracking import store as tracking_store
 
 KEPT = ("PATH", "HOME", "USERPROFILE", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT", "PYTHONUTF8", "VIRTUAL_ENV")
 """What another project's commands get of the environment: no secret of whoever judges it."""
@@ -74,6 +74,10 @@ class Project:
         done = self.run("git", *words)
         return done.stdout if done.returncode == 0 else ""
 
+    def has_commit(self, commit: str) -> bool:
+        """Whether its repository has a commit."""
+        return self.git("cat-file", "-t", commit).strip() == "commit"
+
     @functools.cached_property
     def python(self) -> str:
         """The interpreter of its environment, else this one."""
@@ -84,6 +88,11 @@ class Project:
     def about(self) -> dict[str, Any]:
         """Its pyproject.toml."""
         return tomllib.loads(self.text("pyproject.toml"))
+
+    @functools.cached_property
+    def template(self) -> dict[str, Any]:
+        """What pyproject.toml says of the commands and names that a project made from here has."""
+        return dict(self.about.get("tool", {}).get("mlops-template", {}))
 
     @functools.cached_property
     def name(self) -> str:
@@ -98,7 +107,7 @@ class Project:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str] | None:
         """Run one of its commands; None where it has none of that name."""
-        known = self.about.get("tool", {}).get("mlops-template", {}).get("commands", {})
+        known = self.template.get("commands", {})
         return self.run(self.python, "-m", self.package, *words) if words[0] in known and self.package else None
 
     @functools.cached_property
@@ -124,19 +133,14 @@ class Project:
         """
         if not self.store:
             raise LookupError("nothing was tracked: there is no mlflow.db, mlruns or MLFLOW_TRACKING_URI")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.CRITICAL)
-        database = Path(self.store.removeprefix("sqlite:///"))
-        if str(database) != self.store and database.exists():  # the folder may have been moved
-            moved_store.correct(database, conventions.artifacts(database))
-        return mlflow.MlflowClient(self.store, self.store)
+        return tracking_store.connect(self.store)
 
     def runs(self, part: str = "", most: int = 200, wanted: str = "") -> list[Run]:
         """Finished runs of its experiment, or of a part of it such as `monitor`, the latest first; a store in a file is all its own."""
         found = list(self.client.search_experiments())
         ending = f"/{part}" if part else ""
         if self.store.startswith("http"):
-            team = self.about.get("tool", {}).get("mlops-template", {}).get("names", {}).get("team", "")
+            team = self.template.get("names", {}).get("team", "")
             wanted_name = f"{team}/{self.name}{ending}" if team else f"{self.name}{ending}"
             found = [each for each in found if each.name == wanted_name]
         chosen = [each.experiment_id for each in found if each.name.endswith(ending)]
@@ -147,9 +151,10 @@ class Project:
     def model(self) -> RegisteredModel | None:
         """Its registered model: that of its name, else the latest of a store that is all its own."""
         named = list(self.client.search_registered_models(f"name = '{self.name}'"))
+        if named or self.store.startswith("http"):
+            return next(iter(named), None)
         found = [each for each in self.client.search_registered_models() if not each.name.endswith(".moving")]
-        own = [] if self.store.startswith("http") else sorted(found, key=lambda each: -each.last_updated_timestamp)
-        return next(iter(named + own), None)
+        return max(found, key=lambda each: each.last_updated_timestamp, default=None)
 
     @functools.cached_property
     def champion(self) -> ModelVersion:
@@ -164,6 +169,11 @@ class Project:
             return self.client.get_model_version(self.model.name, self.model.aliases["champion"])
         found = self.client.search_model_versions(f"name = '{self.model.name}'")
         return max(found, key=lambda each: int(each.version))
+
+    @functools.cached_property
+    def training(self) -> Run:
+        """The run that the champion came from."""
+        return self.client.get_run(str(self.champion.run_id))
 
     @functools.cached_property
     def log(self) -> list[dict[str, str]]:

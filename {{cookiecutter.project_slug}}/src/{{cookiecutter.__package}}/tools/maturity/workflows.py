@@ -57,12 +57,10 @@ def _github(file: str, content: dict[Any, Any]) -> Iterator[Step]:
     for name, job in (content.get("jobs") or {}).items():
         if _off(job):
             continue
-        environment = job.get("environment") or ""
-        target = environment.get("name", "") if isinstance(environment, dict) else environment
         for step in job.get("steps") or []:
             if not _off(step):
                 for line in _lines(step.get("run")):
-                    yield Step(file, str(name), events, str(target), line)
+                    yield Step(file, str(name), events, _environment(job), line)
 
 
 def _elsewhere(given: Any, name: str) -> bool:
@@ -81,13 +79,16 @@ def _gitlab(file: str, content: dict[Any, Any]) -> Iterator[Step]:
         rules = job.get("rules") or []
         if rules and all(isinstance(each, dict) and each.get("when") == "never" for each in rules):
             continue
-        environment = job.get("environment") or ""
-        target = environment.get("name", "") if isinstance(environment, dict) else environment
-        manual = {"workflow_dispatch"} if job.get("when") == "manual" else {"push"}
-        manual |= {"schedule"} if "schedule" in str(rules or job.get("only", "")) else set()
+        events = {"workflow_dispatch"} if job.get("when") == "manual" else {"push"}
+        events |= {"schedule"} if "schedule" in str(rules or job.get("only", "")) else set()
         for given in job["script"] if isinstance(job["script"], list) else [job["script"]]:
             for line in _lines(given):
-                yield Step(file, str(name), frozenset(manual), str(target), line)
+                yield Step(file, str(name), frozenset(events), _environment(job), line)
+
+
+def _environment(job: dict[Any, Any]) -> str:
+    given = job.get("environment") or ""
+    return str(given.get("name", "") if isinstance(given, dict) else given)
 
 
 def _off(part: dict[Any, Any]) -> bool:
