@@ -114,6 +114,14 @@ def test_an_image_is_built_from_the_lock(other, right, wrong, verdict):
     assert engineering.image(other(Dockerfile=IMAGE.replace(right, wrong, 1))).verdict == verdict
 
 
+def test_without_pipenv_a_lock_is_not_compared_and_not_called_wrong(other, monkeypatch):
+    monkeypatch.setenv("PIPENV", ".nowhere/bin/python -m pipenv")
+    project = other(Pipfile="[packages]", **{"Pipfile.lock": '{"_meta": {}, "default": {}}'})
+    found = engineering.locked(project)
+    assert found.verdict == "partly"
+    assert "no pipenv is at hand" in found.evidence
+
+
 def test_a_project_without_anything_is_judged_all_the_same(other):
     found = list(command.judge(other(**{"README.md": "", "pyproject.toml": ""}), []))
     assert [each.verdict for _, each in found] == ["no"] * len(command.PRACTICES)

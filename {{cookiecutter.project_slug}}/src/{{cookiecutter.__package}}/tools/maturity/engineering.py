@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import collections
+import functools
 import json
 import os
 import re
@@ -53,13 +54,12 @@ def locked(project: Project) -> Found:
     ]
     if bare:
         return Found("no", f"Pipfile.lock has no hash of {', '.join(bare[:3])}{' and more' * (len(bare) > 3)}")
-    # What make calls pipenv; a path of its own folder where it is one.
-    words = shlex.split(os.environ.get("PIPENV", "")) or [shutil.which("pipenv") or ""]
-    words[0] = str(ROOT / words[0]) if (ROOT / words[0]).is_file() else words[0]
+    # What make calls pipenv is a path of this project's folder, where the project has one of its own.
+    words = shlex.split(os.environ.get("PIPENV", "pipenv"))
+    words[0] = shutil.which(str(ROOT / words[0])) or shutil.which(words[0]) or ""
     # A machine's own package index is part of what pipenv compares, and none of the lock.
-    done = (
-        project.run(*words, "verify", PIPENV_IGNORE_VIRTUALENVS="1", PIP_CONFIG_FILE=os.devnull) if words[0] else None
-    )
+    plain = functools.partial(project.run, PIPENV_IGNORE_VIRTUALENVS="1", PIP_CONFIG_FILE=os.devnull)
+    done = plain(*words, "verify") if words[0] else None
     if done is None or "Pipfile" not in done.stdout + done.stderr:
         return Found("partly", "Pipfile.lock has all hashes; no pipenv is at hand that would compare it with Pipfile")
     if done.returncode:
