@@ -69,12 +69,15 @@ KEEP = {
     **each("deploy/kubernetes/base/workload", ".streaming", ".yaml", DELIVERY, STREAMING),
     **each("deploy/kubernetes/base/", "scaler", ".yaml", DELIVERY, STREAMING),
     **each("deploy/kubernetes/", "follow", "", DELIVERY, REMOTE, SERVICE),
+    **each("deploy/kubernetes/", "operate", "", OPERATION, REMOTE),
     **each("deploy/aws/workload", ".web", ".yaml", DELIVERY, WEB),
     **each("deploy/aws/workload", ".batch", ".yaml", DELIVERY, BATCH),
     **each("deploy/aws/workload", ".streaming", ".yaml", DELIVERY, STREAMING),
     **each("", "gunicorn.conf.py examples/predict.py tests/code/test_web.py", "", WEB),
     **each("examples/", "marketing", ".py", CHURN, WEB),
     **each("examples/", "story", ".py", OPERATION),
+    **each("examples/", "store", ".local.py", OPERATION, LOCAL),
+    **each("examples/", "store", ".remote.py", OPERATION, REMOTE),
     **each("examples/", "traffic", ".web.py", OPERATION, WEB),
     **each("examples/", "traffic", ".batch.py", OPERATION, BATCH),
     **each("examples/", "traffic", ".streaming.py", OPERATION, STREAMING),
@@ -96,6 +99,7 @@ KEEP = {
     **each(".github/", "dependabot workflows/ci", ".yml", GITHUB, DEVOPS),
     **each(".github/workflows/", "train", ".yml", GITHUB, TRAINING),
     **each(".github/workflows/", "deploy", ".yml", GITHUB, DELIVERY),
+    **each(".github/workflows/", "operate", ".yml", GITHUB, OPERATION),
     **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING),
 }
 

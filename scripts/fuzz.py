@@ -3,19 +3,21 @@
     python scripts/fuzz.py build/fuzz/ride-duration --minutes 10
 
 It runs in the environment of a project that is baked and has a model in `model/` (`make train`), and tries what that
-project has: bodies and headers of requests, events, data files, params.toml, bundles, data.lock. A finding is printed
-with its seed, which `--seed` repeats.
+project has: bodies and headers of requests, events, data files, params.toml, bundles, data.lock, lines of the log.
+A finding is printed with its seed, which `--seed` repeats.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import datetime
 import importlib
 import io
 import json
 import pathlib
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -42,6 +44,8 @@ WORDS = [
     b"\n",
 ]
 WORDS += [
+    b"{}",
+    b"[]",
     b"9" * 400,
     b"\xc3\x28",
     b"2024-02-30",
@@ -55,20 +59,24 @@ WORDS += [
 
 
 def mutated(content, rng):
-    """The content with some bytes cut, doubled, flipped or replaced."""
+    """The content with some bytes cut, doubled, flipped or replaced, or a word of it."""
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 5, 20])):
         at, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         end = min(end, at + rng.choice([1, 4, 64, 4_096]))
-        way = rng.randrange(5)
+        way = rng.randrange(6)
         if way == 0:
             del data[at:end]
         elif way == 1:
             data[at:at] = data[at:end]
         elif way == 2 and at < len(data):
             data[at] ^= 1 << rng.randrange(8)
+        elif way == 3 and (words := list(re.finditer(rb"[\w.+-]+", data))):
+            # A whole word, so that what is around it can still be read.
+            found = rng.choice(words)
+            data[found.start() : found.end()] = rng.choice(WORDS)
         else:
-            data[at : end if way == 3 else at] = rng.choice(WORDS)
+            data[at : end if way == 4 else at] = rng.choice(WORDS)
     return bytes(data)
 
 
@@ -111,10 +119,12 @@ class Surfaces:
             "event": "serving/worker.py",
             "lock": "data/data_lock.py",
             "scored": "serving/job.py",
+            # Of a job its scored files are the log, which `table` and `scored` are made of.
+            "logged": "none" if self.exists("serving/job.py") else "monitoring/windows.py",
         }
         return [
             name
-            for name in ("request", "event", "table", "settings", "bundled", "lock", "scored")
+            for name in ("request", "event", "table", "settings", "bundled", "lock", "scored", "logged")
             if self.exists(needed.get(name, "problem.py"))
         ]
 
@@ -196,6 +206,23 @@ class Surfaces:
             job.plan(storage.find(str(path)), storage.place(str(out))), force=True
         )
         return f"{ending} {'failed' if counts.failed else 'refused' if counts.refused else 'scored'}"
+
+    def logged(self, rng):
+        """Lines of a service's log are counted by the monitor, or left out."""
+        log, logged, windows, truth = (
+            self.module(f"monitoring.{name}") for name in ("prediction_log", "logged", "windows", "truth")
+        )
+        np = importlib.import_module("numpy")
+        records = self.predictor.RECORDS.validate_json(b"[" + b",".join([self.record] * 5) + b"]")
+        columns = self.schema.columns(records) | {self.predictor.PREDICTION: np.array(list("abcde"), object)}
+        answers = self.model.predict(columns) | {"role": np.array(["champion"] * 5, object)}
+        path = self.folder / "log" / "2024-01-31.fuzz.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(mutated(log.lines(columns, answers, 1.0, 0.1, None), rng))
+        rows, day = list(logged.rows(path.parent)), datetime.datetime(2024, 1, 31)
+        window = windows.Window(day, day)
+        window.add(rows, self.model.card, truth.Said())
+        return f"{window.readable} of {len(rows)}"
 
 
 class Event:

@@ -227,12 +227,17 @@ def listens(port):
         return True
 
 
+def serving(project, port, **environment):
+    """`make serve` in a project on a port, for the length of a with block; gives the process."""
+    up = f"http://127.0.0.1:{port}/readyz"
+    return project.running("serve", f"PORT={port}", until=lambda _: answers_at(up), **environment)
+
+
 @contextlib.contextmanager
 def service(project, **environment):
-    """`make serve` in a project, for the length of a with block; gives its port."""
+    """`make serve` in a project with one worker, for the length of a with block; gives its port."""
     port = free_port()
-    up = f"http://127.0.0.1:{port}/readyz"
-    with project.running("serve", f"PORT={port}", until=lambda _: answers_at(up), WEB_CONCURRENCY="1", **environment):
+    with serving(project, port, WEB_CONCURRENCY="1", **environment):
         yield port
 
 
@@ -249,15 +254,25 @@ def tracking_server(project, **environment):
 
 
 @contextlib.contextmanager
+def broker(project):
+    """`make broker` in a project, for the length of a with block; gives its address."""
+    port = free_port()
+    with project.running("broker", f"PORT={port}", until=lambda _: listens(port)):
+        yield f"127.0.0.1:{port}"
+
+
+def streaming(project, address, **environment):
+    """`make stream` in a project at a broker, for the length of a with block; gives the process."""
+    side = free_port()
+    up = f"http://127.0.0.1:{side}/readyz"
+    environment["KAFKA_BOOTSTRAP_SERVERS"] = address
+    return project.running("stream", f"PORT={side}", until=lambda _: answers_at(up), **environment)
+
+
+@contextlib.contextmanager
 def worker(project, **environment):
     """`make broker` and `make stream` in a project, for the length of a with block; gives the broker's address."""
-    broker, side = free_port(), free_port()
-    environment["KAFKA_BOOTSTRAP_SERVERS"] = address = f"127.0.0.1:{broker}"
-    up = f"http://127.0.0.1:{side}/readyz"
-    with (
-        project.running("broker", f"PORT={broker}", until=lambda _: listens(broker)),
-        project.running("stream", f"PORT={side}", until=lambda _: answers_at(up), **environment),
-    ):
+    with broker(project) as address, streaming(project, address, **environment):
         yield address
 
 

@@ -64,19 +64,20 @@ def kill_at(owner, name, number):
     setattr(owner, name, call)
 
 
-def traffic(answering):
+def traffic(answering, seed):
     """Some records are answered, and each answer is in the log."""
-    rows = clean.clean("traffic", problem.sample(200, 7))
+    rows = clean.clean("traffic", problem.sample(200, seed))
     names = np.array([str(uuid.uuid4()) for _ in range(len(rows))], object)
     answering.predict({**rows.columns, PREDICTION: names})
 
 
 def life():
     """Rounds until the new champion is kept."""
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         if any(each["action"] == "keep" for each in rollout.notes()):
             return
-        traffic(served_model.answering())
+        # Other records in each round: a key goes the same way for ever, and an uneven split of few would stay uneven.
+        traffic(served_model.answering(), number)
         begun = any(each["action"] == "retrain" for each in rollout.notes())
         for line in operate.once(new=True, wanted="" if begun else "a better one"):
             print("   ", line, flush=True)
@@ -138,7 +139,7 @@ def many():
     # One predictor, as in a service: it has the log open.
     answering = served_model.answering()
     for number in range(60):
-        traffic(answering)
+        traffic(answering, 7)
         list(operate.once(new=True))
         if number == 19:
             before = size()

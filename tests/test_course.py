@@ -20,6 +20,9 @@ COURSE = ROOT / "docs" / "course"
 LESSONS = [COURSE / f"level-{level}.md" for level in range(5)]
 BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.S)
 PERSON = {f"GIT_{who}_{what}": "ada@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+FIGURE = r"\b[0-9a-f]{8}\b|\d[\d,.:]*\d|(?<!level\\ )\d"
+"""What may be another figure whenever a command is typed; a level is none, in a text whose blanks are escaped."""
+
 LONGEST = 100
 """A difference of more lines is no reading."""
 
@@ -71,14 +74,14 @@ class Student:
             words = [*words[:address], "--default-config", str(self.template), *words[address + 1 :]]
             return subprocess.run([sys.executable, "-m", *words], cwd=self.folder, capture_output=True, text=True)
         if words[:3] == ["pipx", "run", "cruft"]:
-            command = [sys.executable, "-m", "cruft", words[3], "-y", *words[4:]]
+            command = [sys.executable, "-m", "cruft", *words[3:]]
             done = subprocess.run(command, cwd=self.project.path, capture_output=True, text=True)
             # Its lock names packages that the shared environment has.
             os.utime(SHARED / ".venv" / ".ready")
             return done
         if words[0] == "make":
             port = [f"PORT={self.ports['PORT']}"] if words[1] == "predict" else []
-            return self.project.make(*words[1:], *port, timeout=1200, **self.environment, **self.broker(words[1]))
+            return self.project.make(*words[1:], *port, timeout=2400, **self.environment, **self.broker(words[1]))
         return self.project.run(*words, **self.environment)
 
     def broker(self, target):
@@ -110,7 +113,7 @@ def shown(block, said):
             lines.append(line)
             continue
         parts = [re.escape(part) for part in re.split(r"\.\.\.", line.strip())]
-        pattern = ".*".join(re.sub(r"\b[0-9a-f]{8}\b|\d[\d,.:]*\d|\d", r"[0-9a-f,.:]+", part) for part in parts)
+        pattern = ".*".join(re.sub(FIGURE, r"[0-9a-f,.:]+", part) for part in parts)
         pattern = re.sub(r"(\\ )+", r"\\s+", pattern)
         found = next((each for each in printed if re.search(pattern, each)), None)
         assert found is not None, f"{line!r} was not printed:\n{said[-4000:]}"
@@ -190,6 +193,22 @@ def test_each_word_of_the_glossary_is_explained_where_it_first_stands():
             plain = re.sub(r"`[^`]*`|\[[^]]*\]\([^)]*\)", "", text)
             first = stem.search(plain if earlier < level else re.split(re.escape(f"**{word}"), plain, flags=re.I)[0])
             assert first is None, f"{word} stands in level {earlier} before it is explained: {plain[first.start() - 60 : first.end() + 30]}"  # fmt: skip
+
+
+@pytest.mark.parametrize("level", range(5))
+def test_each_exercise_names_what_marks_it(level):
+    """A practice that the grader tries at this level or a lower one."""
+    source = (
+        ROOT / "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}/tools/maturity/command.py"
+    ).read_text()
+    practices = {name: int(at) for at, name in re.findall(r'Practice\(\s*(\d), "(\w+)"', source)}
+    text = LESSONS[level].read_text(encoding="utf-8").split("## Exercises")[1].split("<details>")[0]
+    exercises = re.findall(r"^\d\. (.+(?:\n   .+)*)", text, flags=re.M)
+    assert len(exercises) == 3
+    for exercise in exercises:
+        named = re.findall(r"`make maturity [^`]*(?:PRACTICE=([\w,]+)|LEVEL=\d)", exercise)
+        assert named, exercise
+        assert all(practices[name] <= level for each in named if each for name in each.split(",")), exercise
 
 
 def test_the_pages_of_the_course_link_to_what_is_there():

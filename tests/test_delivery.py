@@ -19,18 +19,18 @@ pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is 
 
 EVERY = list(itertools.product(CHOICES["deployment"], CHOICES["tracking"]))
 DIGEST = "sha256:" + "0123456789abcdef" * 4
-IMAGES = (f"IMAGE=registry.example.org/night-bus@{DIGEST}", f"FOLLOWER=registry.example.org/follow@{DIGEST}")
+IMAGES = (f"IMAGE=registry.example.org/night-bus@{DIGEST}", f"TRAIN_IMAGE=registry.example.org/train@{DIGEST}")
 UNKNOWN = {"ScaledObject"}
 """Kinds of others, whose schemas no package has."""
 
 
 @pytest.fixture(scope="module")
 def level3(tmp_path_factory):
-    """Bakes of level 3, each made once, with the packages that all tests share."""
+    """Bakes of level 3, or of another one, each made once, with the packages that all tests share."""
 
     @functools.cache
-    def made(deployment, tracking="local"):
-        answers = {**NAMED, "deployment": deployment, "tracking": tracking, "maturity_level": "3"}
+    def made(deployment, tracking="local", level="3"):
+        answers = {**NAMED, "deployment": deployment, "tracking": tracking, "maturity_level": level}
         folder = tmp_path_factory.mktemp("bake")
         cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(folder), extra_context=answers)
         return Project(folder / "night-bus").borrow_environment()
@@ -38,11 +38,36 @@ def level3(tmp_path_factory):
     return made
 
 
-def objects(project, environment, *words):
-    """What `make deploy DRY=1` prints, as objects by their kind."""
+def printed(project, environment, *words):
+    """The objects that `make deploy DRY=1` prints."""
     done = project.make("deploy", f"ENV={environment}", "DRY=1", *words)
     assert done.returncode == 0, done.stderr
-    return {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def objects(project, environment, *words):
+    """The same by their kind."""
+    return {each["kind"]: each for each in printed(project, environment, *words)}
+
+
+def valid(objects, environment):
+    """Check that Kubernetes takes each object, in the namespace of its environment."""
+    for content in objects:
+        assert content["metadata"]["namespace"] == f"night-bus-{environment}"
+        if content["kind"] not in UNKNOWN:
+            kubernetes_validate.validate(content, "1.32", strict=True)
+
+
+def unprivileged(pod, containers):
+    """Check that no container of a pod may do more than it must."""
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    for container in containers:
+        safe = container["securityContext"]
+        assert (safe["readOnlyRootFilesystem"], safe["allowPrivilegeEscalation"]) == (True, False)
+        assert safe["capabilities"] == {"drop": ["ALL"]}
+        assert {"requests", "limits"} <= set(container["resources"])
+        assert container["image"].endswith(f"@{DIGEST}")
 
 
 def containers(found):
@@ -56,23 +81,63 @@ def containers(found):
 @pytest.mark.parametrize(("deployment", "tracking"), EVERY)
 def test_the_manifests_are_what_kubernetes_takes(level3, deployment, tracking, environment):
     found = objects(level3(deployment, tracking), environment, "VERSION=3", *IMAGES)
-    for kind, content in found.items():
-        assert content["metadata"]["namespace"] == f"night-bus-{environment}"
-        if kind not in UNKNOWN:
-            kubernetes_validate.validate(content, "1.32", strict=True)
+    valid(found.values(), environment)
     pod, all_of_them = containers(found)
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["automountServiceAccountToken"] is False
-    for container in all_of_them:
-        safe = container["securityContext"]
-        assert (safe["readOnlyRootFilesystem"], safe["allowPrivilegeEscalation"]) == (True, False)
-        assert safe["capabilities"] == {"drop": ["ALL"]}
-        assert {"requests", "limits"} <= set(container["resources"])
-        assert container["image"].endswith(f"@{DIGEST}")
+    unprivileged(pod, all_of_them)
     template = (found.get("Deployment") or found["CronJob"]["spec"]["jobTemplate"])["spec"]["template"]
     assert template["metadata"]["labels"]["app.kubernetes.io/version"] == "3"
+    (image,) = {each["image"] for each in all_of_them if each["name"] != "follow"}
+    assert found["ConfigMap"]["data"]["IMAGE"] == image
     assert "NetworkPolicy" in found
     assert ("follow" in {each["name"] for each in all_of_them}) == (tracking == "remote" and deployment != "batch")
+
+
+@pytest.mark.parametrize("deployment", CHOICES["deployment"])
+def test_rounds_of_operation_are_a_job_of_production_alone(level3, deployment):
+    """Staging asks the same registry: two that operate it would decide against each other."""
+    project = level3(deployment, "remote", "4")
+    assert not any("operate" in each["metadata"]["name"] for each in printed(project, "staging", "VERSION=3", *IMAGES))
+    found = {
+        (each["kind"], each["metadata"]["name"]): each for each in printed(project, "production", "VERSION=3", *IMAGES)
+    }
+    valid(found.values(), "production")
+    job = found["CronJob", "night-bus-operate"]["spec"]
+    assert "suspend" not in job
+    assert job["concurrencyPolicy"] == "Forbid"
+    template = job["jobTemplate"]["spec"]["template"]
+    pod = template["spec"]
+    (container,) = pod["containers"]
+    unprivileged(pod, [container])
+    assert container["image"] == IMAGES[1].split("=")[1]
+    # Each volume is there; each network policy is of its own pods alone.
+    assert {
+        ("PersistentVolumeClaim", each["persistentVolumeClaim"]["claimName"]) for each in pod["volumes"][1:]
+    } <= set(found)
+    labels = template["metadata"]["labels"].items()
+    policies = {
+        name: each["spec"]["podSelector"]["matchLabels"].items()
+        for (kind, name), each in found.items()
+        if kind == "NetworkPolicy"
+    }
+    assert [name for name, wanted in policies.items() if wanted <= labels] == ["night-bus-operate"]
+    # What a round reads is what the services write.
+    (settings,) = (each["data"] for (kind, _), each in found.items() if kind == "ConfigMap")
+    assert settings["MLFLOW_TRACKING_URI"]
+    if deployment == "batch":
+        assert settings["PREDICTION_LOG"] == settings["OUTPUT"]
+    else:
+        mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
+        assert mounts["/project/predictions"] == {
+            "name": "predictions",
+            "mountPath": "/project/predictions",
+            "readOnly": True,
+        }
+
+
+@pytest.mark.parametrize("tracking", CHOICES["tracking"])
+def test_rounds_run_in_a_cluster_where_the_store_can_be_reached_from_it(level3, tracking):
+    project = level3("web", tracking, "4")
+    assert (project.path / "deploy" / "kubernetes" / "operate").exists() == (tracking == "remote")
 
 
 def test_the_validator_finds_a_mistake(level3):
@@ -142,8 +207,9 @@ sys.exit(code)
 def deploy(level3, tmp_path):
     """Types `make deploy` with a kubectl whose cluster says what it is told to; gives the process and what was asked of it."""
 
-    def run(deployment, *words, **says):
-        project, state = level3(deployment), tmp_path / "cluster.json"
+    def run(deployment, *words, level="3", **says):
+        tracking = "remote" if level == "4" else "local"
+        project, state = level3(deployment, tracking, level), tmp_path / "cluster.json"
         state.write_text(json.dumps({"calls": [], "applied": [], **says}))
         script = tmp_path / "kubectl"
         python = project.path / ".venv" / "bin" / "python"
@@ -191,13 +257,15 @@ def test_where_nothing_was_before_that_is_said(deploy):
     assert "describe pods" in done.stderr
 
 
-def test_a_job_s_model_is_loaded_in_its_image_before_anything_changes(deploy):
-    done, cluster = deploy("batch", "VERSION=3", says="model_version=3")
+@pytest.mark.parametrize("level", ["3", "4"])
+def test_a_job_s_model_is_loaded_in_its_image_before_anything_changes(deploy, level):
+    done, cluster = deploy("batch", "VERSION=3", level=level, says="model_version=3")
     assert done.stdout.endswith("staging scores with model version 3\n"), done.stderr
     tried, applied = cluster["applied"]
     assert "served_model" in tried
+    assert json.loads(tried)["items"][-1]["metadata"]["name"].startswith("night-bus-try-")
     assert "CronJob" in applied
-    done, cluster = deploy("batch", "VERSION=4", says="model_version=3")
+    done, cluster = deploy("batch", "VERSION=4", level=level, says="model_version=3")
     assert "the image has model version 3, not 4; nothing was changed" in done.stderr
     assert "CronJob" not in "".join(cluster["applied"])
 

@@ -57,9 +57,11 @@ def test_a_python_that_is_too_old_is_named_and_one_that_will_do(bake, old_python
     assert not (project.path / ".pipenv").exists()
 
 
-@pytest.mark.parametrize("door", [pytest.param(door, marks=pytest.mark.slow) for door in ("web", "batch", "streaming")])
-def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, door):
-    project = bake(**NAMED, deployment=door).borrow_environment()
+@pytest.mark.parametrize(
+    "deployment", [pytest.param(deployment, marks=pytest.mark.slow) for deployment in ("web", "batch", "streaming")]
+)
+def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, deployment):
+    project = bake(**NAMED, deployment=deployment).borrow_environment()
     # What `make train` leaves: a model, and a store without a registered version.
     shutil.copytree(trained, project.path / "model")
     assert project.make("registry").returncode == 0
@@ -69,16 +71,16 @@ def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, door
         "batch": ["score", "INPUT=rides.csv", "OUTPUT=x.parquet"],
         "streaming": ["stream"],
     }
-    done = project.make(*words[door], KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    done = project.make(*words[deployment], KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert "@champion is not registered" in line
     assert line.endswith("run `make pipeline`, or set MODEL_URI=model to use the last training")
-    if door == "web":
+    if deployment == "web":
         with service(project, MODEL_URI="model") as port:
             assert answers_at(f"http://127.0.0.1:{port}/readyz")
-    if door == "batch":
-        assert project.make(*words[door], MODEL_URI="model").returncode == 0
+    if deployment == "batch":
+        assert project.make(*words[deployment], MODEL_URI="model").returncode == 0
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ def test_a_container_beside_the_service_follows_the_registry_for_it(bake, base, 
         port = free_port()
         up = f"http://127.0.0.1:{port}/readyz"
         words = ["follow", "--uri", "models:/ride-duration@champion", "--state", "/tmp/data/live.json"]
-        with built(project, base, "Dockerfile", "--target", "follow") as (_, beside), built(project, base) as (_, root):
+        with built(project, base, "Dockerfile", "--target", "train") as (_, beside), built(project, base) as (_, root):
             follow = subprocess.Popen(inside(beside, data, *words, **shared, **viewer))
             try:
                 wait((data / "live.json").is_file, 60)
@@ -237,3 +237,46 @@ def test_a_container_beside_the_service_follows_the_registry_for_it(bake, base, 
             finally:
                 follow.terminate()
                 follow.wait(30)
+
+
+def test_a_round_of_operation_runs_in_a_container_beside_the_service(bake, base, data):
+    """As the CronJob runs it: the log of a service, a folder that outlives the pod, and a maintainer's log-in."""
+    project = bake(maturity_level="4", tracking="remote").borrow_environment()
+    settings = project.path / "params.toml"
+    settings.write_text(re.sub(r"^n_estimators = \d+", "n_estimators = 20", settings.read_text(), flags=re.M))
+    port, record = free_port(), {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6}
+    (data / "incoming").mkdir()
+    with team_server(project) as team:
+        maintainer = team.variables("max")
+        assert project.make("pipeline", **maintainer).returncode == 0
+        log = {"PREDICTION_LOG": str(data / "predictions")}
+        with project.running(
+            "serve", f"PORT={port}", until=lambda _: answers_at(f"http://127.0.0.1:{port}/readyz"), **maintainer, **log
+        ):
+            answer = post(port, record)
+        (line,) = (json.loads(line) for path in (data / "predictions").glob("*.jsonl") for line in path.open())
+        (data / "incoming" / "today.csv").write_text(
+            f"prediction_id,duration\n{line['prediction_id']},{answer['duration'] + 1}\n"
+        )
+        (data / "incoming" / "odd.csv").write_text("hello\n1\n")
+        for path in (data, *data.rglob("*")):
+            os.chown(path, 10001, 10001)
+        settings.write_text(settings.read_text().replace("n_estimators = 20", "n_estimators = 60"))
+        words = ("Dockerfile", "--target", "train", "--build-arg", "GIT_COMMIT=0123456789abcdef")
+        with built(project, base, *words) as (about, root):
+            assert about["User"] == "10001"
+            command = inside(
+                root, data, program="cd /tmp/data && python /app/round.py --new --retrain elsewhere",
+                HOME="/tmp", MODEL_STATE="/models/live.json", **dict(each.split("=", 1) for each in about["Env"] if each.startswith("GIT_COMMIT")), **maintainer,
+            )  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        trained = project.make("trace", "VERSION=2", **maintainer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 answers" in done.stdout
+    assert "trained again (by hand: elsewhere): version 2" in done.stdout
+    assert "odd.csv has neither prediction_id nor" in done.stderr
+    assert [path.name for path in (data / "incoming").iterdir() if path.is_file()] == []
+    for folder, name in (("taken", "today.csv"), ("refused", "odd.csv")):
+        assert [path.name.partition("-")[2] for path in (data / "incoming" / folder).iterdir()] == [name]
+    assert (data / "reports" / "monitor.html").is_file()
+    assert "0123456789abcdef" in trained.stdout, trained.stderr

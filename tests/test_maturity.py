@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -16,6 +17,8 @@ SLOW = ("tested", "noticed", "repeated")
 
 def graded(project, wanted=()):
     """Name of a practice -> its verdict and evidence, and the level."""
+    # A lock that was tampered with is no reason to install its packages.
+    os.utime(project.path / ".venv" / ".ready")
     done = project.make("maturity", "JSON=1", f"PRACTICE={','.join(wanted)}", timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
@@ -97,7 +100,8 @@ def no_assertions(project):
 
 def another_version(project):
     """The last answer of the log is said to be of a version that never was champion."""
-    last = max((project.path / "predictions").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    logs = [path for path in (project.path / "predictions").glob("*.jsonl") if '"role":"champion"' in path.read_text()]
+    last = max(logs, key=lambda path: path.stat().st_mtime)
     lines = last.read_text().splitlines()
     place = max(number for number, line in enumerate(lines) if '"role":"champion"' in line)
     lines[place] = re.sub(r'"model_version":"\d+"', '"model_version":"77"', lines[place])

@@ -205,8 +205,8 @@ def test_each_mutation_has_something_to_break():
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_mutation_turns_the_project_s_tests_red(bake, mutation):
-    *door, name, old, new = MUTATIONS[mutation]
-    answers = {"deployment": door[0]} if door else {}
+    *deployment, name, old, new = MUTATIONS[mutation]
+    answers = {"deployment": deployment[0]} if deployment else {}
     if name in FOR_A_SERVER:
         answers["tracking"] = "remote"
     project: Project = bake(**answers).borrow_environment()
@@ -215,9 +215,9 @@ def test_a_mutation_turns_the_project_s_tests_red(bake, mutation):
     assert text.count(old) >= 1, f"{name} no longer has {old!r}: bring this table up to date"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     # The notebook's test is the slowest and finds the least.
-    first = [f"tests/code/test_{'batch' if door == ['batch'] else 'stream'}.py"] if door else []
+    first = [f"tests/code/test_{'batch' if deployment == ['batch'] else 'stream'}.py"] if deployment else []
     if "explain" in name:
-        first = ["tests/code/test_explain.py", *(["tests/code/test_explain_batch.py"] if door else [])]
+        first = ["tests/code/test_explain.py", *(["tests/code/test_explain_batch.py"] if deployment else [])]
     done = project.run(
         ".venv/bin/python", "-m", "pytest", "-q", "-x", "--deselect", "tests/code/test_notebook.py", *first
     )

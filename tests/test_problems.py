@@ -26,14 +26,14 @@ def replaced(bake, problem, **answers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", ["web", "batch", "streaming"])
+@pytest.mark.parametrize("deployment", ["web", "batch", "streaming"])
 @pytest.mark.parametrize("problem", ["wine", "diabetes", "mixed"])
-def test_another_problem_trains_registers_and_answers_and_the_frame_s_tests_pass(bake, problem, door):
-    project = replaced(bake, problem, deployment=door)
+def test_another_problem_trains_registers_and_answers_and_the_frame_s_tests_pass(bake, problem, deployment):
+    project = replaced(bake, problem, deployment=deployment)
     done = project.make("pipeline")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is champion" in done.stdout
-    if door == "web":
+    if deployment == "web":
         with service(project) as port:
             example = json.loads(
                 project.run(
@@ -45,7 +45,7 @@ def test_another_problem_trains_registers_and_answers_and_the_frame_s_tests_pass
             answer = post(port, example)
         assert list(answer)[-2:] == ["model_version", "prediction_id"]
         assert len(answer) > 2
-    elif door == "batch":
+    elif deployment == "batch":
         assert project.make("data").returncode == 0
         for output in ("scored/sample.parquet", "scored/sample.csv"):
             done = project.make("score", "INPUT=data/sample.parquet", f"OUTPUT={output}")

@@ -34,8 +34,8 @@ def post(port, content):
 PAIRS = [
     ("ride-duration", "web", "local", "2"),
     *(
-        pytest.param(problem, door, tracking, level, marks=pytest.mark.slow)
-        for problem, door, tracking, level in [
+        pytest.param(problem, deployment, tracking, level, marks=pytest.mark.slow)
+        for problem, deployment, tracking, level in [
             ("ride-duration", "batch", "local", "2"),
             ("churn", "web", "remote", "2"),
             ("churn", "streaming", "local", "1"),
@@ -50,9 +50,9 @@ PAIRS = [
 """Every pair of a problem, a deployment, a way of tracking and a level that has tests; most of them among the slow runs."""
 
 
-@pytest.mark.parametrize(("problem", "door", "tracking", "level"), PAIRS)
-def test_the_tests_of_a_level_pass_in_a_path_with_a_space(bake, problem, door, tracking, level, tmp_path):
-    project = bake(**NAMED, problem=problem, deployment=door, tracking=tracking, maturity_level=level)
+@pytest.mark.parametrize(("problem", "deployment", "tracking", "level"), PAIRS)
+def test_the_tests_of_a_level_pass_in_a_path_with_a_space(bake, problem, deployment, tracking, level, tmp_path):
+    project = bake(**NAMED, problem=problem, deployment=deployment, tracking=tracking, maturity_level=level)
     project.path = project.path.rename(tmp_path / "night bus").resolve()
     project.borrow_environment()
     done = project.make("test", timeout=600)
@@ -77,8 +77,8 @@ ELSEWHERE = {"lint", "test", "spark", "predict", "produce"}
 READMES = [
     ("ride-duration", "web", "local", "0"),
     *(
-        pytest.param(problem, door, tracking, level, marks=pytest.mark.slow)
-        for problem, door, tracking, level in [
+        pytest.param(problem, deployment, tracking, level, marks=pytest.mark.slow)
+        for problem, deployment, tracking, level in [
             ("churn", "web", "local", "1"),
             ("own", "streaming", "local", "1"),
             ("churn", "web", "remote", "2"),
@@ -96,22 +96,22 @@ READMES = [
         ]
     ),
 ]
-"""Every door at every level, with each problem and each way of tracking by turns; most of them among the slow runs."""
+"""Every deployment at every level, with each problem and each way of tracking by turns; most of them among the slow runs."""
 
 
-@pytest.mark.parametrize(("problem", "door", "tracking", "level"), READMES)
-def test_the_commands_of_the_readme_work_in_their_order(bake, problem, door, tracking, level):
+@pytest.mark.parametrize(("problem", "deployment", "tracking", "level"), READMES)
+def test_the_commands_of_the_readme_work_in_their_order(bake, problem, deployment, tracking, level):
     """Every line of every `sh` block, but those that have a test of their own."""
-    answers = {"problem": problem, "deployment": door, "tracking": tracking, "maturity_level": level}
+    answers = {"problem": problem, "deployment": deployment, "tracking": tracking, "maturity_level": level}
     project = bake(**NAMED, **answers).borrow_environment()
     fields = {"ride-duration": ("duration", 1, 60), "churn": ("churn_probability", 0, 1), "own": ("value", 0, 80)}
     field, least, most = fields[problem]
     with contextlib.ExitStack() as servers:
-        answer = type_the_readme(project, door, level, field, servers)
+        answer = type_the_readme(project, deployment, level, field, servers)
     assert least < answer < most
 
 
-def type_the_readme(project, door, level, field, servers):
+def type_the_readme(project, deployment, level, field, servers):
     """What the README of a project tells to type; servers that it starts run until the end. Gives one prediction."""
     blocks = re.findall(r"```sh\n(.*?)```", project.text("README.md"), flags=re.S)
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
@@ -121,14 +121,14 @@ def type_the_readme(project, door, level, field, servers):
         if words == ["tracking-server"]:
             servers.enter_context(tracking_server(project))
             continue
-        if words == ["quality"] and door == "web":  # somebody has asked for a prediction by then
+        if words == ["quality"] and deployment == "web":  # somebody has asked for a prediction by then
             with service(project) as port:
                 assert project.make("predict", f"PORT={port}").returncode == 0
         done = project.make(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
     assert len(typed) >= 3
     version = "1" if level >= "2" else "run-"
-    if door == "web":
+    if deployment == "web":
         assert {words[1] for words in lines} >= {"serve", "predict"}
         with service(project) as port:
             done = project.make("predict", f"PORT={port}")
@@ -136,7 +136,7 @@ def type_the_readme(project, door, level, field, servers):
         answer = json.loads(done.stdout.splitlines()[-1])
         assert answer["model_version"].startswith(version)
         return answer[field]
-    if door == "streaming":
+    if deployment == "streaming":
         assert {words[1] for words in lines} >= {"broker", "stream", "watch", "produce"}
         (produce,) = [words[1:] for words in lines if words[1] == "produce"]
         with worker(project) as address:
@@ -217,15 +217,15 @@ def test_a_failure_is_one_line_with_a_remedy_and_leaves_nothing(bake, words, sai
 
 
 @pytest.mark.parametrize(
-    ("door", "own"),
+    ("deployment", "own"),
     [
         ("web", {"serve", "predict"}),
         ("batch", {"score", "about"}),
         ("streaming", {"stream", "broker", "produce", "watch"}),
     ],
 )
-def test_make_alone_lists_every_target(bake, door, own):
-    project = bake(**NAMED, deployment=door)
+def test_make_alone_lists_every_target(bake, deployment, own):
+    project = bake(**NAMED, deployment=deployment)
     lines = [line for line in project.make().stdout.splitlines() if line.startswith("  ")]
     listed = {line.split()[0]: line for line in lines}
     always = {
@@ -273,9 +273,9 @@ print(*(len(answers) for answers in model.predict(problem.sample(3, seed=1)).val
 """
 
 
-@pytest.mark.parametrize(("door", "module"), [("web", "app"), ("batch", "batch"), ("streaming", "worker")])
-def test_a_prediction_needs_only_the_packages_that_the_image_has(bake, trained, door, module):
-    project = bake(**NAMED, deployment=door).borrow_environment()
+@pytest.mark.parametrize(("deployment", "module"), [("web", "app"), ("batch", "batch"), ("streaming", "worker")])
+def test_a_prediction_needs_only_the_packages_that_the_image_has(bake, trained, deployment, module):
+    project = bake(**NAMED, deployment=deployment).borrow_environment()
     done = project.run(".venv/bin/python", "-c", ANSWERED_BY_THE_IMAGE, module, str(trained))
     assert (set(done.stdout.split()), done.stderr) == ({"3"}, "")
 

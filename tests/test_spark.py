@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from conftest import NAMED
+from test_in_use import edit
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,6 +54,19 @@ def test_both_engines_give_the_same_rows_for_a_parquet_file(project):
     assert arrow == spark
     assert arrow_refused == spark_refused
     assert "model_run_id" in project.make("about", "FILE=b").stdout
+
+
+def test_both_engines_ask_the_challenger_for_the_same_keys(alone, bake):
+    project = bake(**NAMED, deployment="batch", maturity_level="3").borrow_environment()
+    assert project.make("pipeline").returncode == 0
+    edit(project, r"^min_child_weight = 5", "min_child_weight = 6")
+    for words in (["pipeline"], ["ab", "SHARE=0.3"], ["data"], ["spark"]):
+        done = project.make(*words, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+    arrow, spark, *_ = both(project, "data/sample.parquet")
+    assert arrow == spark
+    tried = sum(json.loads(row)["role"] == "challenger" for row in arrow)
+    assert abs(tried - 0.3 * len(arrow)) < 4 * (0.3 * 0.7 * len(arrow)) ** 0.5
 
 
 def test_both_engines_give_the_same_rows_for_a_csv_file(project):

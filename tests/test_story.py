@@ -1,17 +1,18 @@
 """Five minutes at level 4: what `make story` tells, with real parts, and no request that fails."""
 
 import base64
+import itertools
 import os
 import re
 
 import pytest
-from conftest import NAMED, ROOT
+from conftest import CHOICES, NAMED, ROOT
 
 PAGE = """# The story of level 4
 
 `make story` of a project of level 4 takes some minutes, and everything in it is real: a service with two workers that is asked all the time, the
 registry, the monitor, trainings, a roll-out by steps. A window is a day of the story. [operation](operation.md) says what each line rests on.
-`DOCS=1 make test-all ARGS="-k 'test_story and web and ride'"` makes this page.
+`DOCS=1 make test-all ARGS="-k 'test_story and web-local and ride'"` makes this page.
 
 ```
 {told}
@@ -42,10 +43,8 @@ TOLD = [
 @pytest.mark.parametrize(
     ("problem", "deployment", "tracking"),
     [
-        ("ride-duration", "web", "local"),
-        ("ride-duration", "batch", "remote"),
-        ("ride-duration", "streaming", "local"),
-        ("churn", "web", "remote"),
+        *itertools.product(["ride-duration"], CHOICES["deployment"], CHOICES["tracking"]),
+        ("churn", "web", "local"),
     ],
 )
 def test_the_story_comes_to_its_end(bake, problem, deployment, tracking):
@@ -62,7 +61,9 @@ def test_the_story_comes_to_its_end(bake, problem, deployment, tracking):
     picture = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
     assert picture
     assert not (project.path / "mlflow.db").exists(), "the story touches nothing of the project's own"
-    if os.environ.get("DOCS") and (problem, deployment) == ("ride-duration", "web"):
+    store = {"local": "mlflow.db", "remote": "deploy/tracking-server/data/mlflow.db"}[tracking]
+    assert (project.path / ".cache" / "story" / store).exists()
+    if os.environ.get("DOCS") and (problem, deployment, tracking) == ("ride-duration", "web", "local"):
         told = [line for line in done.stdout.splitlines() if re.match(r" *\d+ s  ", line)]
         (ROOT / "docs" / "story.md").write_text(PAGE.format(told="\n".join(told)), encoding="utf-8")
         (ROOT / "docs" / "story.png").write_bytes(base64.b64decode(picture[1]))

@@ -6,11 +6,13 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
+import store
 import traffic
 
 from {{ cookiecutter.__package }} import problem
@@ -38,8 +40,25 @@ MADE = (
     "truth",
     "__pycache__",
     ".*_cache",
+    "backups",
 )
-"""What the project itself has made is none of the story's."""
+"""What the project itself has made, or a server of its own, is none of the story's."""
+
+LED_OUT = (
+    "ALERT_",
+    "DATA_STORE",
+    "IMAGE",
+    "KAFKA_",
+    "LOG_",
+    "MLFLOW_",
+    "MODEL_",
+    "POSTGRES_",
+    "PREDICTION_",
+    "S3_",
+    "TRACKING_",
+    "TUNE_",
+)
+"""Variables that begin so are of a real project: its stores, its server, whom it tells."""
 
 GIT = ["git", "-c", "user.name=story", "-c", "user.email=story@localhost", "-c", "commit.gpgsign=false"]
 HASTE = {
@@ -59,10 +78,9 @@ def copied():
     """A copy of the project in a folder of its own, so that the story touches none of its runs, models or data."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     made, compiled = shutil.ignore_patterns(*MADE), shutil.ignore_patterns("__pycache__")
-    # The names of MADE mean something at the top only: `data` is a folder of the package, too.
-    shutil.copytree(
-        params.ROOT, FOLDER, ignore=lambda at, names: (made if at == str(params.ROOT) else compiled)(at, names)
-    )
+    # The names of MADE mean something there only: `data` is a folder of the package, too.
+    where = (str(params.ROOT), str(params.ROOT / "deploy" / "tracking-server"))
+    shutil.copytree(params.ROOT, FOLDER, ignore=lambda at, names: (made if at in where else compiled)(at, names))
     settings = (FOLDER / "params.toml").read_text(encoding="utf-8")
     for pattern, value in HASTE.items():
         settings = re.sub(rf"^{pattern}", value, settings, flags=re.M)
@@ -78,18 +96,16 @@ def commit(*words):
         # What a hook of git sets would be another repository.
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         subprocess.run([*GIT, *words], cwd=FOLDER, env=kept, check=True)
-    exclude = FOLDER / ".git" / "info" / "exclude"
+    exclude, own = (folder / ".git" / "info" / "exclude" for folder in (FOLDER, params.ROOT))
     if "init" in words and exclude.parent.exists():
-        exclude.write_text("*.log\n*.csv\n*.parquet\n/data.lock\n")
+        known = own.read_text(encoding="utf-8") if own.is_file() else ""
+        exclude.write_text(f"{known}\n*.log\n*.csv\n*.parquet\n/data.lock\n", encoding="utf-8")
 
 
 def environment():
-    """What the commands of the story run in: its own store, and no setting of the project's."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MODEL_", "PREDICTION_"))
-    }
-    store = f"sqlite:///{(FOLDER / 'mlflow.db').as_posix()}"
-    return kept | {"PYTHONPATH": str(FOLDER / "src"), "MLFLOW_TRACKING_URI": store, "PYTHON_DOTENV_DISABLED": "1"}
+    """What the commands of the story run in: no setting of the project's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LED_OUT)}
+    return kept | {"PYTHONPATH": str(FOLDER / "src"), "PYTHON_DOTENV_DISABLED": "1"}
 
 
 class World:
@@ -124,9 +140,9 @@ class World:
 class Story:
     """Tells what happens, line by line, and remembers it."""
 
-    def __init__(self, rows):
+    def __init__(self, rows, environment):
         self.rows, self.world, self.lines, self.started = rows, World(), [], time.monotonic()
-        self.answered = 0
+        self.answered, self.environment = 0, environment
 
     def tell(self, line):
         """Print a line with the seconds since the beginning."""
@@ -136,7 +152,7 @@ class Story:
     def command(self, *words, fails=False):
         """Run a command of the project; gives what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", PACKAGE, *words], cwd=FOLDER, env=environment(), capture_output=True, text=True
+            [sys.executable, "-m", PACKAGE, *words], cwd=FOLDER, env=self.environment, capture_output=True, text=True
         )
         if not fails and done.returncode:
             sys.exit(f"{' '.join(words)}: {done.stdout}{done.stderr}")
@@ -186,7 +202,7 @@ def tell(story):
     """The story from its beginning to its end."""
     story.command("pipeline")
     story.tell("version 1 is trained on the world as it is, and answers")
-    with traffic.client(FOLDER, environment(), story) as client:
+    with traffic.client(FOLDER, story.environment, story) as client:
         for _ in range(3):
             if "ALARM" in story.day(client):
                 sys.exit("an alarm, and nothing is wrong")
@@ -221,8 +237,12 @@ def main():
     parser = argparse.ArgumentParser(prog="make story", description=main.__doc__)
     parser.add_argument("--rows", type=int, default=2_000, help="records a day")
     given = parser.parse_args()
+    # Else what the story has started would outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     copied()
-    tell(Story(given.rows))
+    known = environment()
+    with store.store(FOLDER, known) as its_own:
+        tell(Story(given.rows, known | its_own))
     # What takes hours in earnest takes them again: the copy is a project like this one.
     shutil.copy(params.ROOT / "params.toml", FOLDER / "params.toml")
     commit("commit", "--quiet", "--all", "--message", "The story ends")

@@ -58,7 +58,7 @@ def client(folder, environment, story):
         side.bind(("127.0.0.1", 0))
         port, metrics = probe.getsockname()[1], side.getsockname()[1]
     address = f"127.0.0.1:{port}"
-    environment |= {"KAFKA_BOOTSTRAP_SERVERS": address}
+    environment = environment | {"KAFKA_BOOTSTRAP_SERVERS": address}
     commands = (
         [sys.executable, str(params.ROOT / "examples" / "broker.py"), "--port", str(port)],
         [sys.executable, "-m", params.PACKAGE.name, "stream", "--port", str(metrics)],

@@ -43,12 +43,14 @@ def kubectl(*words: str, given: str = "", allowed: int = 0) -> str:
     return done.stdout
 
 
-def manifests(environment: str, image: str, follower: str, version: str) -> str:
+def manifests(environment: str, image: str, train_image: str, version: str) -> str:
     """The objects of an environment as YAML, with the images and the version of the model."""
-    images = [(name, *given.split("@")) for name, given in ((NAME, image), (f"{NAME}-follow", follower)) if given]
+    images = [(name, *given.split("@")) for name, given in ((NAME, image), (f"{NAME}-train", train_image)) if given]
     content = {
         "resources": [f"../overlays/{environment}"],
         "images": [{"name": name, "newName": to, **({"digest": at[0]} if at else {})} for name, to, *at in images],
+        # What is predicted says which image has answered.
+        "configMapGenerator": [{"name": "settings", "behavior": "merge", "literals": [f"IMAGE={image}"]}],
         # The pods have it too, so that another version is another roll-out.
         "labels": [{"pairs": {"app.kubernetes.io/version": version}, "includeTemplates": True}] if version else [],
     }
@@ -97,7 +99,7 @@ def tried(namespace: str, text: str, version: str) -> None:
         UserError: it cannot be loaded there, or is another version.
     """
     objects = json.loads(kubectl("apply", "-f", "-", "--dry-run=client", "-o", "json", given=text))["items"]
-    (cron,) = (each for each in objects if each["kind"] == "CronJob")
+    (cron,) = (each for each in objects if each["kind"] == "CronJob" and each["metadata"]["name"] == NAME)
     spec: dict[str, Any] = cron["spec"]["jobTemplate"]["spec"] | {"backoffLimit": 0, "ttlSecondsAfterFinished": 3600}
     (container,) = spec["template"]["spec"]["containers"]
     container |= {"command": ["python", "-c", LOAD.format(package=params.PACKAGE.name)], "args": []}
@@ -115,13 +117,13 @@ def tried(namespace: str, text: str, version: str) -> None:
         raise UserError(f"the image has model version {said or 'unknown'}, not {version}")
 
 
-def deploy(environment: str, image: str, follower: str, version: str) -> None:
+def deploy(environment: str, image: str, train_image: str, version: str) -> None:
     """Bring an image and its model into an environment's namespace, and tell each step.
 
     Raises:
         UserError: it did not come up; what was there before is back.
     """
-    text, namespace = manifests(environment, image, follower, version), f"{NAME}-{environment}"
+    text, namespace = manifests(environment, image, train_image, version), f"{NAME}-{environment}"
     context = kubectl("config", "current-context").strip()
     print(f"{environment}: namespace {namespace} of {context}, model version {version}, image {image}", flush=True)
     changed = re.findall(r"^\+\+\+ \S*/(\S+)", kubectl("diff", "-f", "-", given=text, allowed=1), flags=re.M)
@@ -136,7 +138,7 @@ def deploy(environment: str, image: str, follower: str, version: str) -> None:
     if port:
         try:
             # Pods that follow the registry answer with its champion of this moment, whatever the image came with.
-            version = wait(namespace, port, "" if follower else version)
+            version = wait(namespace, port, "" if train_image else version)
         except UserError as error:
             raise UserError(f"{error}; {take_back(namespace)}") from None
     print(f"{environment} {'answers' if port else 'scores'} with model version {version}")
@@ -153,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make deploy", description=main.__doc__)
     parser.add_argument("--environment", default="", help="staging or production (ENV=staging)")
     parser.add_argument("--image", default="", help="name and digest of the image (IMAGE=registry/name@sha256:...)")
-    parser.add_argument("--follower", default="", help="the same of the image that follows the registry (FOLLOWER=...)")
+    parser.add_argument("--train-image", default="", help="the same of the image that has MLflow (TRAIN_IMAGE=...)")
     parser.add_argument(
         "--version", default="", help="of the model that is to answer (VERSION=3), else that of `make image`"
     )
@@ -163,18 +165,20 @@ def main() -> None:
     if given.environment not in known:
         raise UserError(f"ENV={given.environment!r} is none of {' and '.join(known)}: make deploy ENV={known[-1]}")
     version = given.version or meant()
-    words = {"IMAGE": given.image} | ({"FOLLOWER": given.follower} if (HERE / "follow").exists() else {})
+    words = {"IMAGE": given.image}
+    if (HERE / "follow").exists() or (HERE / "operate").exists():
+        words["TRAIN_IMAGE"] = given.train_image
     for word, image in words.items():
         if not (given.dry and not image) and not re.fullmatch(r"[^\s@]+@sha256:[0-9a-f]{64}", image):
             raise UserError(
                 f"{word}={image!r} names no image by its digest: `docker push` prints it, {word}=registry/name@sha256:..."
             )
     if given.dry:
-        print(manifests(given.environment, given.image, given.follower, version), end="")
+        print(manifests(given.environment, given.image, given.train_image, version), end="")
         return
     if not version:
         raise UserError("which model is to answer? add VERSION=3 (make registry lists them)")
-    deploy(given.environment, given.image, given.follower, version)
+    deploy(given.environment, given.image, given.train_image, version)
 
 
 if __name__ == "__main__":

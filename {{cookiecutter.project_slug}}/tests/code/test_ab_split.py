@@ -2,6 +2,7 @@
 
 import math
 import time
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from records import several
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.data import schema
 from {{ cookiecutter.__package }}.model import bundle
-from {{ cookiecutter.__package }}.model.ab_split import Split, place
+from {{ cookiecutter.__package }}.model.ab_split import Split, known_as, place
 from {{ cookiecutter.__package }}.model.bundle import Bundle
 from {{ cookiecutter.__package }}.model.explain import Explaining
 from {{ cookiecutter.__package }}.model.predictor import RECORDS, Predictor
@@ -43,6 +44,16 @@ def test_a_share_of_ten_thousand_keys_goes_to_the_challenger_within_chance():
 
 def test_a_key_has_the_same_place_on_every_machine_and_in_every_version_of_python():
     assert place("night bus", "record 7") == pytest.approx(0.2554837410109729, abs=1e-12)
+
+
+@pytest.mark.parametrize("given", [7, 7.0, "7", "7.0", " 7", b"7", Decimal("7.00")])
+def test_an_id_is_the_same_wherever_it_comes_from(given):
+    assert known_as(given) == "7"
+
+
+@pytest.mark.parametrize("given", [None, float("nan"), "", " "])
+def test_no_id_is_none(given):
+    assert known_as(given) is None
 
 
 def test_another_experiment_mixes_anew():

@@ -57,6 +57,11 @@ def read(path):
     return pa.parquet.read_table(path)
 
 
+def without_ids(rows):
+    """The same rows, without what a record is known by."""
+    return rows.select([name for name in rows.column_names if name != problem.ID])
+
+
 def with_bad_rows(path):
     """The same rows; three of them break a rule of the record."""
     columns = {
@@ -316,6 +321,25 @@ def test_a_column_that_is_wrong_as_a_whole_fails_the_file_in_one_line(score, fil
     assert said in counts.failed[0]
     assert "new.parquet" in counts.failed[0]
     assert not (tmp_path / "scored.parquet").exists()
+
+
+def test_a_column_that_is_there_twice_fails_the_file_in_one_line(score, file, tmp_path):
+    rows = without_ids(read(file))
+    for name in (problem.ID, NUMBER.name):
+        twice = rows.append_column(problem.ID, rows[NUMBER.name]).append_column(name, rows[NUMBER.name])
+        pa.parquet.write_table(twice, file)
+        assert f"the column {name} is there twice" in score(file, tmp_path / "scored.parquet").failed[0]
+
+
+def test_ids_are_of_any_type(score, file, tmp_path):
+    rows = without_ids(read(file))
+    for ids in (
+        pa.array([10_000_000] * len(rows), pa.date32()),
+        pa.array([b"\xff"] * len(rows)),
+        pa.array([[1]] * len(rows)),
+    ):
+        pa.parquet.write_table(rows.append_column(problem.ID, ids), file)
+        assert score(file, tmp_path / "scored.parquet").failed == []
 
 
 def test_a_file_to_learn_from_keeps_its_target_beside_what_is_said_of_it(score, file, tmp_path):

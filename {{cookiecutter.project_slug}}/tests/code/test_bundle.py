@@ -45,6 +45,13 @@ def test_a_truncated_graph_is_refused(model_copy):
         bundle.read(model_copy)
 
 
+def test_a_card_that_names_a_file_that_no_system_could_have_is_refused(model_copy):
+    card = json.loads((model_copy / "model.json").read_text())
+    (model_copy / "model.json").write_text(json.dumps({**card, "extras_sha256": {"9" * 400: ""}}))
+    with pytest.raises(ModelError, match="damaged"):
+        bundle.read(model_copy)
+
+
 def test_a_card_that_is_no_json_is_refused(model_copy):
     (model_copy / "model.json").write_text("{")
     with pytest.raises(ModelError, match="damaged"):

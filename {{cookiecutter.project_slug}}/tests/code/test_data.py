@@ -26,6 +26,12 @@ def raw():
     return columns if NUMBER.required else columns | {NUMBER.name: np.nan_to_num(known, nan=np.nanmedian(known))}
 
 
+def test_text_that_is_no_utf_8_is_told_by_its_column():
+    values = pa.array([b"caf\xe9"]).view(pa.string())
+    with pytest.raises(UserError, match=r"column place should hold text but is string: .*utf-8"):
+        read.column(values, "place", str)
+
+
 def test_every_row_is_either_kept_or_counted_under_the_rule_that_dropped_it(raw):
     values = raw[NUMBER.name].astype(float)
     values[:3], values[3:5] = NUMBER.least - 1, np.nan

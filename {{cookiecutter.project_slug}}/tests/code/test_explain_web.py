@@ -30,6 +30,11 @@ def test_an_explanation_is_parts_that_sum_to_the_score(client):
         assert 1 / (1 + math.exp(-why["score"])) == pytest.approx(plain[ANSWER[0]], abs=1e-3)
 
 
+def test_the_access_log_gets_the_prediction_s_id_with_an_explanation_too(client):
+    answer = client.post("/predict?explain=true", json=several(1)[0])
+    assert answer.headers["X-Prediction-Id"] == answer.json["prediction_id"]
+
+
 def test_of_a_list_each_record_is_explained(client):
     answers = client.post("/predict?explain=true", json=several(3)).json
     assert len({json.dumps(answer["explanation"]) for answer in answers}) == 3

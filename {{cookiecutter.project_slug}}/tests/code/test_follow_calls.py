@@ -78,7 +78,7 @@ def test_a_signed_call_is_followed_at_once_and_another_one_is_not(followed):
 
 def test_who_cannot_be_called_asks_all_the_same(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(following, "main", lambda woken: asked.append(woken))
+    monkeypatch.setattr(following, "main", lambda called: asked.append(called(threading.Event())))
     monkeypatch.delenv("MLFLOW_WEBHOOK_SECRET", raising=False)
     for listen, told in (("127.0.0.1:much", "invalid literal"), ("127.0.0.1:9698", "MLFLOW_WEBHOOK_SECRET")):
         monkeypatch.setenv("FOLLOW_LISTEN", listen)

@@ -1,6 +1,11 @@
 """A service goes on answering while its model is replaced, and refuses a model that cannot be used."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -10,6 +15,7 @@ import numpy as np
 import pytest
 from records import several
 
+from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import schema
 from {{ cookiecutter.__package }}.model import bundle, following, live
@@ -42,6 +48,50 @@ def followed(models):
     path = models / "live.json"
     State(str(models / "1")).write(path)
     return Following(path, lambda said: served_model.build(served_model.read(said))), path
+
+
+@pytest.fixture
+def service(registry, tmp_path):
+    """A process with a group of its own that has begun as a service does, and waits; what is printed is in `errors`."""
+    begun = (
+        f"from {following.__name__.rpartition('.')[0]} import following; following.begin(); print(flush=True); input()"
+    )
+    known = {"PYTHONPATH": str(params.PACKAGE.parent), "MODEL_URI": registry, "MLFLOW_TRACKING_URI": conventions.uri()}
+    there = {**os.environ, **known, "MODEL_CACHE": str(tmp_path / "cache")}
+    with (tmp_path / "errors").open("w") as errors:
+        piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "start_new_session": True}
+        with subprocess.Popen([sys.executable, "-c", begun], env=there, **piped) as process:
+            process.stdout.readline()
+            yield process
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it is not started again on Windows")
+def test_what_asks_the_registry_is_started_again_where_it_ends_and_ends_with_the_service(service):
+    until(lambda: asking(service.pid))
+    first = asking(service.pid)
+    os.kill(int(first), signal.SIGKILL)
+    until(lambda: asking(service.pid) not in ("", first))
+    service.kill()
+    service.wait()
+    until(lambda: not asking(service.pid, ""))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no groups of processes")
+def test_a_group_that_is_stopped_leaves_nothing_and_prints_no_bug(service, tmp_path, stop):
+    until(lambda: list((tmp_path / "cache").rglob("*.asked")))
+    os.killpg(service.pid, stop)
+    service.wait(20)
+    until(lambda: not asking(service.pid, ""))
+    assert "Fatal" not in (tmp_path / "errors").read_text()
+
+
+def asking(group, how="^/.* follow --uri"):
+    """The process of a group that asks the registry; or all of the group."""
+    found = subprocess.run(["pgrep", "-g", str(group), "-f", how], capture_output=True, text=True)
+    return found.stdout.strip()
 
 
 def one():
@@ -239,15 +289,14 @@ def test_what_is_there_is_not_downloaded_again(registry, monkeypatch):
 
 def test_a_registry_that_is_away_at_the_start_leaves_the_model_of_the_image(tmp_path, monkeypatch):
     monkeypatch.setattr(following, "ASK_SECONDS", 0.01)
-    looks = iter([1, 1])
-    monkeypatch.setattr(following.os, "getppid", lambda: next(looks, 0))
+    monkeypatch.setattr(following.os, "read", lambda *_: b"")
 
     def away(uri):
         raise UserError("the server is away")
 
     monkeypatch.setattr(live, "now", away)
     path = tmp_path / "live.json"
-    words = ["--uri", "models:/x@champion", "--state", str(path), "--parent", "1", "--instead", "/app/model"]
+    words = ["--uri", "models:/x@champion", "--state", str(path), "--beside", "--instead", "/app/model"]
     monkeypatch.setattr(following.sys, "argv", ["follow", *words])
     following.main()
     assert live.read(path) == State("/app/model")

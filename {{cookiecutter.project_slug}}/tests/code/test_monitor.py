@@ -97,6 +97,8 @@ def test_a_log_that_is_older_than_an_edit_of_the_problem_stops_nothing(log, pred
     log.hour(predictor, 1)
     for row in log.rows[:20]:
         row["record"] = {**row["record"], NUMBER.name: "far"}
+    for number, row in enumerate(log.rows[10:20]):
+        row["record"] = {**row["record"], NUMBER.name: [1.0] * number}
     for row in log.rows[20:40]:
         row["answer"] = {"another": "field"}
     (window,) = windows.read(NOW - timedelta(hours=1), NOW, 3_600, registered(predictor), 0)

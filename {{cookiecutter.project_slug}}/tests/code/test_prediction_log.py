@@ -215,7 +215,7 @@ def test_lines_that_another_program_has_written_are_left_out(tmp_path):
         *({name: value for name, value in whole.items() if name != left_out} for left_out in whole),
         *(whole | {"prediction_id": "p2", **each} for each in ({"record": []}, {"answer": 3}, {"time": "2026-01-01"})),
         whole | {"prediction_id": ["p3"]},
-        whole | {"prediction_id": "p4", "milliseconds": "long"},
+        *(whole | {"prediction_id": "p4", "milliseconds": each} for each in ("long", {}, [], 10**400, -1)),
         {"refused": None, "time": "2026-01-01T10:00:00.000+00:00"},
         {"refused": 1, "time": "at noon"},
     ]

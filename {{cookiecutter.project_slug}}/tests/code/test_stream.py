@@ -1,4 +1,4 @@
-"""The streaming door, against a real broker: every event gets a prediction or a dead letter, and none is lost.
+"""The stream worker, against a real broker: every event gets a prediction or a dead letter, and none is lost.
 
 The tests start a broker of their own; with KAFKA_BOOTSTRAP_SERVERS set they use that one.
 """

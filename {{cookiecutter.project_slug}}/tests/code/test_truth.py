@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from {{ cookiecutter.__package }} import problem
@@ -55,6 +57,20 @@ def test_truth_finds_its_prediction_by_the_prediction_s_id(tmp_path, predicted):
 def test_truth_finds_its_prediction_by_the_record_s_id(tmp_path, predicted):
     truth.add(given(tmp_path, ["key-1", "key-0"], TRUTHS[:2], key=problem.ID))
     assert found(predicted[:3]) == [TRUTHS[1], TRUTHS[0], None]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [([PREDICTION, PREDICTION], [["p0"], ["p0"]]), ([problem.ID], [pa.array([10_000_000], pa.date32())])],
+    ids=["an id that is there twice", "a day that Python does not know"],
+)
+def test_truth_that_cannot_be_read_is_named_in_a_line(tmp_path, names, ids):
+    path = tmp_path / "truth.parquet"
+    pa.parquet.write_table(
+        pa.Table.from_arrays([*map(pa.array, ids), pa.array(TRUTHS[:1])], [*names, problem.TARGET]), path
+    )
+    with pytest.raises(UserError, match=r"truth\.parquet cannot be read"):
+        truth.add(path)
 
 
 def test_the_same_file_twice_doubles_nothing_and_a_later_word_counts(tmp_path, predicted):

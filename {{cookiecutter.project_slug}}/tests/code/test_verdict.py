@@ -1,11 +1,14 @@
 """Candidate against champion: better, worse and equal ones, and a champion whose features this code no longer makes."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data.split import split
 from {{ cookiecutter.__package }}.model import bundle
 from {{ cookiecutter.__package }}.model.predictor import Predictor
@@ -98,6 +101,22 @@ def test_a_champion_that_cannot_answer_is_named_with_why(registered, newest, set
         rival.scores(
             versions.find(str(registered.version)), dataclasses.replace(newest, name="x"), settings.data, "nothing.csv"
         )
+
+
+@pytest.mark.parametrize("name", ["numpy.py", f"{params.PACKAGE.name}/problem.py", f"{params.PACKAGE.name}/more.py"])
+def test_code_that_was_changed_since_the_training_is_not_run(registered, newest, settings, monkeypatch, tmp_path, name):
+    fetched = rival.mlflow.artifacts.download_artifacts
+
+    def changed(uri, dst_path):
+        folder = Path(fetched(uri, dst_path=dst_path))
+        if uri.endswith("/code"):
+            (folder / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        return folder
+
+    monkeypatch.setattr(rival.mlflow.artifacts, "download_artifacts", changed)
+    with pytest.raises(UserError, match="changed since, and is not run"):
+        rival.scores(versions.find(str(registered.version)), newest, settings.data, "")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_how_long_one_record_takes_is_compared(predictor, newest):

@@ -238,7 +238,7 @@ def restore(path: Path, entry: dict[str, Any]) -> str:
         partial.unlink(missing_ok=True)
     raise UserError(
         f"{path.name} with SHA-256 {digest[:12]} is not in {', '.join(sources)}: set DATA_STORE to the folder or s3:// "
-        "address that has it, or ask whoever committed data.lock"
+        "address that has it, or ask who committed data.lock"
     )
 
 

@@ -199,7 +199,7 @@ def _windows(
     for _ in range(WINDOWS):
         if moments is not None:
             begin = rng.uniform(moments[0], max(moments[-1] - length, moments[0] + 1))
-            low, high = np.searchsorted(moments, [begin, begin + length])
+            low, high = np.searchsorted(moments, np.ceil([begin, begin + length]).astype(moments.dtype))
         # A little smaller will do: such a window is further off by chance, and errs on the side of silence.
         if 0.7 * size <= high - low and size <= total // 2:
             yield low + rng.choice(high - low, min(size, high - low), replace=False, shuffle=False)

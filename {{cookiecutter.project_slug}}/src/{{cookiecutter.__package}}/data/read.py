@@ -200,7 +200,7 @@ def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, written: D
                 more = f" (and {len(strange) - 1:,} more)" if len(strange) > 1 else ""
                 raise pa.ArrowInvalid(f"row {strange[0] + 1:,} has {text[strange[0]].as_py()[:40]!r}{more}")
         cast = whole.cast(wanted, safe=kind is not np.datetime64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (ValueError, NotImplementedError) as error:  # Arrow's errors are both kinds, a text's encoding is the first
         raise UserError(f"column {name} should hold {words} but is {values.type}: {first_line(error)}") from None
     return np.asarray(cast.to_numpy(zero_copy_only=False))
 

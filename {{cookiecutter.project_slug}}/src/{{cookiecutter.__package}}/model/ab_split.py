@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from . import bundle, live, load
 from .bundle import Bundle
 from .explain import Explaining
 from .live import State
-from .predictor import Predictor, Predicts
+from .predictor import Fixed, Predictor, Predicts
 
 WAITING = 64
 """How many shadow batches may wait for their turn; what comes then has no shadow."""
@@ -32,7 +33,7 @@ ROLE = {"role": {"type": "string", "description": "Who answered: champion, or ch
 ONE = {role: np.array([role], object) for role in ("champion", "challenger", "shadow")}
 
 
-class Split:
+class Split(Fixed):
     """Two predictors as one; the challenger gets a share of the keys, always the same ones.
 
     A key is the record's `problem.ID`, else the record itself. Its place between 0 and 1 is the SHA-256 of the
@@ -76,17 +77,10 @@ class Split:
                 if name in challenger.additions
             }
 
-    def snapshot(self) -> Predicts:
-        """Itself: its models never change."""
-        return self
-
     def close(self) -> None:
         """End the thread that asks the shadow, once what waits for it is done."""
         if self._note is not None:
             self._waiting.put(None)
-
-    def refused(self, count: int) -> None:
-        """Nobody here wants to know."""
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The answers for n records, each of shape (n,), with `role`: `champion` or `challenger`."""
@@ -214,15 +208,22 @@ def _explaining(served: Bundle) -> Explaining:
 
 def keys(columns: Columns, rows: int) -> list[str]:
     """The key of each of n records: its id, else the record itself as JSON."""
-    ids = columns[problem.ID].tolist() if problem.ID in columns else [None] * rows
+    ids = list(map(known_as, columns[problem.ID].tolist())) if problem.ID in columns else [None] * rows
     if None not in ids:
-        return [str(each) for each in ids]
-    names = [field.name for field in schema.FIELDS]
-    records = zip(*(columns[name].tolist() for name in names), strict=True)
+        return ids  # type: ignore[return-value]
+    records = zip(*(columns[field.name].tolist() for field in schema.FIELDS), strict=True)
     return [
-        to_json(record, inf_nan_mode="null").decode() if each is None else str(each)
+        to_json(record, inf_nan_mode="null").decode() if each is None else each
         for each, record in zip(ids, records, strict=True)
     ]
+
+
+def known_as(given: Any) -> str | None:
+    """A record's id as text, the same from a request, an event or a file; None where it is missing or blank."""
+    text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    # A column of whole numbers with a gap is one of decimals to pandas.
+    whole = re.sub(r"\A(-?\d+)\.0+\Z", r"\1", text.strip())
+    return None if given is None or given != given else whole or None
 
 
 def place(experiment: str, key: str) -> float:

@@ -71,7 +71,7 @@ def read(folder: Path) -> Bundle:
         version, _ = card["format"], card["run_id"]
         name = FILES[FILES.index(card.get("file", FILES[0]))]
         digests = {name: card["graph_sha256"], **card.get("extras_sha256", {})}
-        if any(Path(file).name != file for file in digests):
+        if any(Path(file).name != file or len(file) > 200 for file in digests):
             raise ValueError("it names files elsewhere")
         content = {file: (folder / file).read_bytes() for file in digests}
     except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
@@ -102,6 +102,13 @@ def write(bundle: Bundle, folder: Path) -> None:
         new.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def code_digest(package: Path) -> str:
+    """The SHA-256 of the files of a package and their names, without what Python has compiled of them."""
+    files = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    named = [(path.relative_to(package).as_posix(), _sha256(path.read_bytes())) for path in files]
+    return _sha256(json.dumps(named).encode())
 
 
 def _sha256(content: bytes) -> str:

@@ -16,7 +16,7 @@ from .. import problem
 from ..base import params
 from ..base.fields import Columns
 from .bundle import Bundle, ModelError
-from .predictor import Predictor
+from .predictor import Fixed, Predictor
 
 EXTRA = "explain.npz"
 """The bundle's file with what explanations need: the leaves of a model's trees, or rows to compare with."""
@@ -45,17 +45,12 @@ class Explain(params.Section):
     max_records: int = Field(default=50, ge=1)
 
 
-class Explaining:
+class Explaining(Fixed):
     """A predictor whose answers can be asked for with an explanation."""
 
     def __init__(self, predictor: Predictor, bundle: Bundle) -> None:
-        self.card, self.fields = predictor.card, predictor.fields
-        self.predict, self.refused = predictor.predict, predictor.refused
+        self.card, self.fields, self.predict = predictor.card, predictor.fields, predictor.predict
         self.additions: Mapping[str, Any] = {"explain": Explanation(bundle, predictor.of_features)}
-
-    def snapshot(self) -> Explaining:
-        """Itself: its model never changes."""
-        return self
 
 
 class Explanation:

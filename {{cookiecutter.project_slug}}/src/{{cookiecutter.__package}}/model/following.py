@@ -26,6 +26,9 @@ LOOK_SECONDS = 1.0
 ASK_SECONDS = 3.0
 """How often the registry is asked, once a machine."""
 
+AGAIN = """trap exit INT TERM; trap '' HUP; until "$@"; do kill -0 $PPID 2> /dev/null || exit 0; sleep 3; done"""
+"""Run a command until it ends well, again where it ends otherwise, as long as the process that started this shell is there."""
+
 
 class Around:
     """A predictor around another one, which does what this one does not do itself."""
@@ -111,11 +114,8 @@ class Following(Around):
             old, self._inner, self._refused = self._inner, fresh, None
             getattr(old, "close", lambda: None)()
             beside = fresh.card.get("serving", {})
-            tried = (
-                f"; challenger {beside['challenger']} has a share of {beside['share']:g}"
-                if beside.get("challenger")
-                else ""
-            )
+            named = beside.get("challenger")
+            tried = f"; challenger {named} has a share of {beside['share']:g}" if named else ""
             print(f"answering with model {fresh.card['model_version']} from now on{tried}", flush=True)
 
 
@@ -143,27 +143,34 @@ def begin() -> None:
     pin(uri)
     if "@" not in uri:
         return
-    command = [sys.executable, "-m", params.PACKAGE.name, "follow", "--uri", uri, "--parent", str(os.getpid())]
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=False)
+    command = [sys.executable, "-m", params.PACKAGE.name, "follow", "--uri", uri, "--beside"]
+    # It ends well where this process and its workers have gone; what ends otherwise is started again.
+    again = [] if sys.platform == "win32" else ["sh", "-c", AGAIN, "follow"]
+    theirs, ours = os.pipe()
+    os.set_inheritable(ours, True)  # by what takes this process over
+    subprocess.Popen([*again, *command], stdin=theirs)
+    os.close(theirs)
 
 
-def main(woken: threading.Event | None = None) -> None:
-    """Ask the registry every few seconds what is to answer, or when `woken` is set, and keep it where services see it change."""
+def main(called: Callable[[threading.Event], None] | None = None) -> None:
+    """Keep what the registry says where services see it change; `called` gets an event that has it asked at once."""
     import argparse
 
-    parser = argparse.ArgumentParser(
-        prog="follow", description="Keep what the registry names where services see it change."
-    )
+    parser = argparse.ArgumentParser(prog="follow", description="Keep what the registry says where services see it.")
     parser.add_argument("--uri", default="", help="models:/<name>@champion")
     parser.add_argument("--state", type=Path, help="the file that services read (MODEL_STATE)")
-    parser.add_argument("--parent", type=int, default=0, help="the process that this one ends with")
+    parser.add_argument("--beside", action="store_true", help="end when the standard input does")
     parser.add_argument("--instead", default="", help="the folder that answers if the registry is away at the start")
     given = parser.parse_args()
-    uri, woken = given.uri or load.address(), woken or threading.Event()
+    uri, woken, over = given.uri or load.address(), threading.Event(), threading.Event()
     if "@" not in uri:
         raise UserError(f"{uri} names one version: only an alias, as models:/<name>@champion, can be followed")
     said, path = "", given.state or live.place(uri)
-    while not given.parent or os.getppid() == given.parent:
+    if called:
+        called(woken)
+    if given.beside:
+        threading.Thread(target=_until_end, args=(over, woken), daemon=True).start()
+    while True:
         woken.clear()
         try:
             state = live.now(uri)
@@ -178,3 +185,13 @@ def main(woken: threading.Event | None = None) -> None:
             print(f"warning: {line}", file=sys.stderr, flush=True)
         said = line
         woken.wait(ASK_SECONDS)
+        if over.is_set():
+            return
+
+
+def _until_end(*told: threading.Event) -> None:
+    # Not through `sys.stdin`, whose lock this thread would hold when Python ends.
+    while os.read(0, 4096):
+        pass
+    for each in told:
+        each.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import onnxruntime
@@ -54,7 +54,18 @@ class Predicts(Protocol):
         """
 
 
-class Predictor:
+class Fixed:
+    """What of `Predicts` is the same wherever models never change and nothing is counted."""
+
+    def snapshot(self) -> Self:
+        """Itself."""
+        return self
+
+    def refused(self, count: int) -> None:
+        """Nobody here wants to know."""
+
+
+class Predictor(Fixed):
     """A bundle that runs on onnxruntime, or on scikit-learn where it has no ONNX graph.
 
     Args:
@@ -75,9 +86,7 @@ class Predictor:
             self._prove(bundle, threads)
         except ModelError:
             raise
-        except (
-            Exception
-        ) as error:  # a card or a graph that is damaged may raise anything; onnxruntime's errors share no base
+        except Exception as error:  # what is damaged may raise anything; onnxruntime's errors share no base
             what = f"{type(error).__name__}: {first_line(error)[:200]}"
             raise ModelError(f"the model or its card does not hold what it should ({what}): train again") from None
 
@@ -104,10 +113,8 @@ class Predictor:
         return {"records": records, "features": held, "scores": self.of_features(features).tolist()}
 
     def _same_answers(self, golden: dict[str, Any]) -> None:
-        known, made = (
-            np.array(golden["features"], np.float32),
-            problem.features(schema.columns(_valid(golden["records"]))),
-        )
+        known = np.array(golden["features"], np.float32)
+        made = problem.features(schema.columns(_valid(golden["records"])))
         same = (
             np.isclose(made, known, rtol=1e-4, atol=1e-6, equal_nan=True) if made.shape == known.shape else np.zeros(1)
         )
@@ -120,13 +127,6 @@ class Predictor:
             raise ModelError(
                 "this model answers otherwise than where it was made: install the lock's versions (make setup)"
             )
-
-    def snapshot(self) -> Predicts:
-        """Itself: its model never changes."""
-        return self
-
-    def refused(self, count: int) -> None:
-        """Nobody here wants to know."""
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""

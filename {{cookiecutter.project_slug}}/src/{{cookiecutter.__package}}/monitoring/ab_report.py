@@ -16,6 +16,7 @@ from .. import problem
 from ..base import params, reports
 from ..base.errors import UserError
 from ..model import live
+from ..model.ab_split import known_as
 from ..tracking import conventions, store
 from . import logged, quality, truth
 
@@ -119,7 +120,7 @@ def collect(version: str, role: str, since: str = "", until: str = "", share: fl
 
 def key(row: dict[str, Any]) -> str:
     """What of a logged prediction is drawn by lot: the record's id, else the record."""
-    return str(row["record"].get(problem.ID) or json.dumps(row["record"], sort_keys=True, default=str))
+    return known_as(row["record"].get(problem.ID)) or json.dumps(row["record"], sort_keys=True, default=str)
 
 
 def difference(champion: Arm, challenger: Arm, share: float) -> Interval | None:

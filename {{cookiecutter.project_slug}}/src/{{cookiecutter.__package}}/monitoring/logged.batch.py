@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from ..data import schema
 from . import prediction_log
 
 BATCH_ROWS, ENDING = 65_536, ".parquet"
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, KeyError)
+NEEDED = {"model_version", "role", "scored_at"}
 
 
 def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterator[dict[str, Any]]:
@@ -31,28 +34,37 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
     fields, said = [field.name for field in schema.FIELDS], list(problem.Answer.model_fields)
     system, root = _place(folder)
     for path in _files(system, root):
-        file = pa.parquet.ParquetFile(system.open_input_file(path))
-        job = (file.schema_arrow.metadata or {}).get(b"job_run_id", b"").decode()
         name = path[len(root) :].strip("/").removesuffix(ENDING)
-        given = {problem.ALIASES.get(name, name): name for name in file.schema_arrow.names}
-        if not {"model_version", "role", "scored_at"} <= set(given):
-            continue  # written by a job of a lower level, or by another program
-        number = 0
-        for batch in file.iter_batches(BATCH_ROWS):
-            for row in batch.to_pylist():
-                time = row["scored_at"].isoformat(timespec="milliseconds")
-                number += 1
+        try:
+            for number, (time, job, row) in enumerate(_scored(system.open_input_file(path)), 1):
                 if time < since or (until and time[: len(until)] > until):
                     continue
                 yield {
-                    "prediction_id": f"{job}-{name}-{number}",
+                    "prediction_id": f"{job.get('job_run_id') or job.get('job', '')}-{name}-{number}",
                     "time": time,
                     "model_version": row["model_version"],
                     "role": row["role"],
                     "milliseconds": None,
-                    "record": {name: row[given[name]] for name in (*fields, problem.ID) if name in given},
+                    "record": {name: row[name] for name in (*fields, problem.ID) if name in row},
                     "answer": {name: row.get(name) for name in said},
+                    **({"share": float(job["share"])} if "share" in job else {}),
+                    **({"image": job["image"]} if "image" in job else {}),
                 }
+        except UNREADABLE as error:
+            print(f"warning: {path} is left out: {first_line(error)}", file=sys.stderr)
+
+
+def _scored(opened: pa.NativeFile) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    """Of each row of a scored file: when, what the file says of its job, and the values by the names of fields."""
+    file = pa.parquet.ParquetFile(opened)
+    job = {key.decode(): value.decode(errors="replace") for key, value in (file.metadata.metadata or {}).items()}
+    known = {field.name for field in schema.FIELDS} | set(problem.Answer.model_fields) | {problem.ID, *NEEDED}
+    given = {found: name for name in file.schema_arrow.names if (found := problem.ALIASES.get(name, name)) in known}
+    if not given.keys() >= NEEDED:
+        return  # written by a job of a lower level, or by another program
+    for batch in file.iter_batches(BATCH_ROWS, columns=list(given.values())):
+        for row in batch.rename_columns([problem.ALIASES.get(name, name) for name in batch.schema.names]).to_pylist():
+            yield row["scored_at"].isoformat(timespec="milliseconds"), job, row
 
 
 def refused(folder: Path | None = None, since: str = "", until: str = "") -> Iterator[tuple[str, int]]:
@@ -62,7 +74,10 @@ def refused(folder: Path | None = None, since: str = "", until: str = "") -> Ite
     for info in system.get_file_info(rejected):
         time = datetime.fromtimestamp(info.mtime_ns / 1e9, UTC).isoformat(timespec="milliseconds")
         if time >= since and (not until or time[: len(until)] <= until):
-            yield time, pa.parquet.ParquetFile(system.open_input_file(info.path)).metadata.num_rows
+            try:
+                yield time, pa.parquet.ParquetFile(system.open_input_file(info.path)).metadata.num_rows
+            except UNREADABLE as error:
+                print(f"warning: {info.path} is left out: {first_line(error)}", file=sys.stderr)
 
 
 def _place(folder: Path | None) -> tuple[pa.fs.FileSystem, str]:

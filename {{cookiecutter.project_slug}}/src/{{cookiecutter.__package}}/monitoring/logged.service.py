@@ -30,7 +30,8 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
             row = json.loads(line)
             name = row["prediction_id"], row["model_version"], row["role"]
             new = name not in known and isinstance(row["record"], dict) and isinstance(row["answer"], dict)
-            whole = new and datetime.fromisoformat(row["time"]).tzinfo and float(row["milliseconds"] or 0) >= 0
+            took = isinstance(row["milliseconds"], int | float | None) and 0 <= (row["milliseconds"] or 0) < 1e12
+            whole = new and took and datetime.fromisoformat(row["time"]).tzinfo
         except (ValueError, KeyError, TypeError):
             continue  # a full disk has cut it, or another program has written it
         if not whole or row["time"] < since or (until and row["time"][: len(until)] > until):

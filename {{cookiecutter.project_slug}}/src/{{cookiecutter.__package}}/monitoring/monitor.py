@@ -107,19 +107,15 @@ def look(new: bool = False, card: dict[str, Any] | None = None) -> Finding:
 def judge(window: Window, card: dict[str, Any], rules: Drift, limits: Monitor) -> Look:
     """The causes for concern in a window, and its figures."""
     indices = drift.psi(card.get("distribution", {}), window.counts)
-    most = (
-        drift.limits_for(card.get("drift", {"sizes": []}), window.readable) if window.readable >= rules.min_rows else {}
-    )
-    causes = {}
+    causes, enough = {}, window.readable >= rules.min_rows
+    most = drift.limits_for(card.get("drift", {"sizes": []}), window.readable) if enough else {}
     off = {name: indices[name] for name, limit in most.items() if indices.get(name, 0) > limit}
     if off:
         worst = sorted(off.items(), key=lambda each: -each[1])
         told = [f"{name} {index:.3f}, limit {most[name]:.3f}" for name, index in worst[:TOLD]]
         causes["drift"] = ", ".join(told) + (f" and {len(off) - TOLD} more" if len(off) > TOLD else "")
     if window.refused_share > limits.max_refused and window.refused + window.answers >= rules.min_rows:
-        causes["refused"] = (
-            f"{window.refused_share:.1%} of records were refused, at most {limits.max_refused:.1%} may be"
-        )
+        causes["refused"] = f"{window.refused_share:.1%} of records were refused, {limits.max_refused:.1%} may be"
     metric = window.measured()
     if windows.worse(card, metric, limits.max_worse):
         assert metric is not None
@@ -168,10 +164,8 @@ def _tells(cause: str, figures: dict[str, float], rules: Drift) -> bool:
 def history(most: int = OLDEST) -> list[Look]:
     """What was seen in the last windows, oldest first, as MLflow has it."""
     with store.errors():
-        client = store.connect()
-        runs = client.search_runs(
-            [conventions.experiment("monitor")], order_by=["tags.window_end DESC"], max_results=most
-        )
+        client, latest = store.connect(), ["tags.window_end DESC"]
+        runs = client.search_runs([conventions.experiment("monitor")], order_by=latest, max_results=most)
     looks = {}
     for run in runs:
         if (tags := run.data.tags).get("causes") and run.info.status == "FINISHED":
@@ -218,11 +212,9 @@ def alert(found: Finding, rules: Drift) -> None:
     if not address or not causes:
         return
     said = "; ".join(f"{name}: {why}" for name, why in causes.items())
+    content: dict[str, Any] = {"text": f"{conventions.model_name()}: {said}", "causes": causes}
     try:
-        answer = requests.post(
-            address, json={"text": f"{conventions.model_name()}: {said}", "causes": causes}, timeout=10
-        )
-        answer.raise_for_status()
+        requests.post(address, json=content, timeout=10).raise_for_status()
     except requests.RequestException as error:
         print(f"warning: the alert could not be posted: {first_line(error)}", file=sys.stderr)
         return

@@ -35,6 +35,9 @@ FILE_BYTES = 1 << 24
 LOOK_SECONDS = 1.0
 """How often a file is looked at: one that was written to just now is none of the oldest, which may be removed."""
 
+IMAGE = {"image": os.environ["IMAGE"]} if os.environ.get("IMAGE") else {}
+"""The image that answers, by its digest, where the deployment says which it is."""
+
 LOGGED = (*(field.name for field in schema.FIELDS), problem.ID)
 """What of a record is logged."""
 
@@ -241,6 +244,7 @@ def lines(
                 "milliseconds": round(milliseconds, 3),
                 "record": dict(zip(fields, record, strict=True)),
                 "answer": dict(zip(known, answer, strict=True)),
+                **IMAGE,
             },
             inf_nan_mode="null",
         )

@@ -17,6 +17,7 @@ from .. import problem
 from ..base import params
 from ..base.errors import UserError, first_line
 from ..data import read
+from ..model.ab_split import known_as
 from ..model.predictor import PREDICTION
 from . import logged
 
@@ -38,27 +39,22 @@ def add(path: Path) -> tuple[int, int]:
     table, written = read.table(path)
     if not (keys := [name for name in (PREDICTION, problem.ID) if name in table.column_names]):
         raise UserError(f"{path} has neither {PREDICTION} nor {problem.ID}: whose truth is it?")
-    columns = {name: pa.array(map(_key, table.column(name).to_pylist()), pa.string()) for name in keys}
-    truth = _truth(table, written, path)
-    numeric = truth.dtype.kind == "f"
-    if numeric:
+    try:
+        columns = {name: pa.array(map(known_as, table.column(name).to_pylist()), pa.string()) for name in keys}
+        truth = _truth(table, written, path)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
+    if numeric := truth.dtype.kind == "f":
         # What training would leave out says nothing of a model that has never learned from such.
         broken = [rule(truth) for rule in problem.TARGET_RULES.values()]
         truth = np.where(np.any([~np.isfinite(truth), *broken], axis=0), np.nan, truth)
     columns["truth"] = pa.array(truth, pa.float64() if numeric else pa.string(), from_pandas=True)
     TRUTH.mkdir(exist_ok=True)
     name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    place = TRUTH / f"{name}.parquet"
     partial = TRUTH / f".{name}.partial"
     pa.parquet.write_table(pa.table(columns), partial)
-    partial.replace(place)
+    partial.replace(TRUTH / f"{name}.parquet")
     return len(truth), int(columns["truth"].null_count)
-
-
-def _key(value: Any) -> str | None:
-    # A column of whole numbers with a gap is one of decimals to pandas.
-    whole = isinstance(value, float) and value.is_integer()
-    return None if value is None else str(int(value)) if whole else str(value)
 
 
 def _truth(table: pa.Table, written: read.Dialect, path: Path) -> NDArray[Any]:
@@ -107,8 +103,8 @@ def known() -> dict[tuple[str, str], Any]:
 def of(row: dict[str, Any], truths: dict[tuple[str, str], Any]) -> Any:
     """What came true of a prediction of the log; None where that is not known yet."""
     came = truths.get((PREDICTION, row["prediction_id"]))
-    name = row["record"].get(problem.ID)
-    return truths.get((problem.ID, str(name))) if came is None and name is not None else came
+    name = known_as(row["record"].get(problem.ID))
+    return truths.get((problem.ID, name)) if came is None and name is not None else came
 
 
 class Said:
@@ -125,8 +121,7 @@ class Said:
     def __call__(self, answer: dict[str, Any]) -> Any:
         """What an answer of the log says; None for one of another form, as the log is older than an edit of problem.py."""
         try:
-            value = answer[self._field]
-            return str(value) if problem.TASK == "multiclass" else float(value)
+            return (str if problem.TASK == "multiclass" else float)(answer[self._field])
         except (KeyError, TypeError, ValueError):
             return None
 

@@ -123,13 +123,10 @@ def read(begin: datetime, end: datetime, length: int, card: dict[str, Any], dela
             window(datetime.fromisoformat(time)).refused += refused
 
     champion = str(card["model_version"])
-    for batch in true(
-        lambda row: row["model_version"] == champion and row["role"] == "champion",
-        stamp(begin - wait),
-        stamp(end - wait),
-    ):
+    ripe = stamp(begin - wait), stamp(end - wait)
+    for batch in true(lambda row: (row["model_version"], row["role"]) == (champion, "champion"), *ripe):
         for row, came in batch:
-            if row["time"] < stamp(end - wait):
+            if row["time"] < ripe[1]:
                 window(datetime.fromisoformat(row["time"]) + wait).compare(came, speak(row["answer"]), rng)
     return sorted(found.values(), key=lambda each: each.begin)
 
@@ -146,8 +143,7 @@ def true(wanted: Callable[[Row], bool], since: str = "", until: str = "") -> Ite
         if wanted(row) and (came := truth.of(row, truths)) is not None
     )
     while batch := list(itertools.islice(found, ROWS)):
-        kept = {id(row) for row in _readable([row for row, _ in batch], speak)}
-        if kept:
+        if kept := {id(row) for row in _readable([row for row, _ in batch], speak)}:
             yield [(row, came) for row, came in batch if id(row) in kept]
 
 
@@ -162,10 +158,7 @@ def _readable(rows: list[Row], speak: truth.Said) -> list[Row]:
         if not private():
             columns(rows)
         needed = {each.name for each in schema.FIELDS if each.required} - private()
-        if all(
-            speak(row["answer"]) is not None and all(row["record"].get(name) is not None for name in needed)
-            for row in rows
-        ):
+        if not any(None in (speak(row["answer"]), *map(row["record"].get, needed)) for row in rows):
             return rows
     except (TypeError, ValueError, OverflowError):
         pass
@@ -212,6 +205,8 @@ def columns(rows: Iterable[Row]) -> Columns:
     found = {}
     for each in schema.FIELDS:
         values = [record.get(each.name) for record in records]
+        if any(isinstance(value, list | dict) for value in values):
+            raise TypeError(f"{each.name} has more than one value")
         if each.kind is np.datetime64:
             values = [np.datetime64("NaT") if value is None else value for value in values]
         found[each.name] = np.array(values, each.dtype)

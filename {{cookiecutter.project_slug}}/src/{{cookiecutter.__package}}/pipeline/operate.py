@@ -192,11 +192,8 @@ def main() -> None:
         if versions.model() is None:
             raise UserError("no version is registered yet: run `make pipeline`")
         rollout.note(given.note, "", given.reason)
-        print(
-            "nothing is trained, rolled out or taken back until `make go`"
-            if given.note == "hold"
-            else "the next round goes on"
-        )
+        held_back = "nothing is trained, rolled out or taken back until `make go`"
+        print(held_back if given.note == "hold" else "the next round goes on")
         return
     pause = _seconds(given.every)
     if pause:
@@ -220,9 +217,7 @@ def _expose(port: int) -> None:
     try:
         prometheus_client.start_http_server(port, "127.0.0.1", monitor_page.REGISTRY)
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"port {port} cannot be used ({error}): choose another one, make operate EVERY=5m PORT=9700"
-        ) from None
+        raise UserError(f"port {port} cannot be used ({error}): try make operate EVERY=5m PORT=9700") from None
     print(f"metrics on http://127.0.0.1:{port}/metrics (Ctrl-C stops it)", flush=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from ..base import params
 from ..base.errors import UserError
 from ..data import data_lock, read
 from ..data.clean import Dataset
+from ..model import bundle, fetch
+from ..model.bundle import Bundle
 from ..tracking import store
 
 SCRIPT = """
@@ -35,7 +38,6 @@ model = part("model.predictor").Predictor(part("model.bundle").read(pathlib.Path
 np.save(answer, model.measured(columns))
 """
 
-
 PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "TEMP", "TMP", "PYTHONUTF8", "LD_LIBRARY_PATH")
 PATIENCE_SECONDS = 1_800
 
@@ -48,46 +50,41 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source
     """What the code that a version was logged with makes of the rows of `newest`, read from `source` as that code reads it.
 
     Raises:
-        CannotCompareError: the code is not there, or the rows lack what it needs.
+        CannotCompareError: the card does not name the code, or the rows lack what it needs.
+        UserError: the code is not there, or is another one than the card names.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder, uri = Path(scratch), f"models:/{version.name}/{version.version}"
         with store.errors():
-            found = Path(
-                mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=scratch)
-            )
+            code = Path(mlflow.artifacts.download_artifacts(f"{uri}/code", dst_path=scratch))
+        approved, model = fetch.approved(uri), folder / "model"
+        _check(code, approved)
+        bundle.write(approved, model)
         np.save(folder / "places.npy", newest.places)
-        place = (
-            ""
-            if newest.name == read.SAMPLE
-            else str((data_lock.fetch(source) if "://" in source else Path(source)).resolve())
-        )
-        words = [
-            params.PACKAGE.name,
-            found / "code",
-            found / "data" / "model",
-            place,
-            settings.sample_rows,
-            settings.seed,
-        ]
-        command = [
-            sys.executable,
-            "-c",
-            SCRIPT,
-            *map(str, words),
-            str(folder / "places.npy"),
-            str(folder / "scores.npy"),
-        ]
+        here = "" if newest.name == read.SAMPLE else data_lock.fetch(source) if "://" in source else Path(source)
+        place = str(Path(here).resolve()) if here else ""
+        words = [params.PACKAGE.name, code, model, place, settings.sample_rows, settings.seed]
+        files = [folder / "places.npy", folder / "scores.npy"]
+        command = [sys.executable, "-c", SCRIPT, *map(str, [*words, *files])]
         # The champion's code was written by whoever registered it: it gets no password and no token of this machine.
         clean = {name: value for name, value in os.environ.items() if name in PASSED}
         try:
             done = subprocess.run(command, cwd=scratch, env=clean, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise CannotCompareError(
-                f"version {version.version}'s own code does not end within {PATIENCE_SECONDS} s"
-            ) from None
+            raise CannotCompareError(f"version {version.version}'s own code takes over {PATIENCE_SECONDS} s") from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
             raise CannotCompareError(f"version {version.version}'s own code fails on these rows ({last[:200]})")
         answered: NDArray[Any] = np.load(folder / "scores.npy")
         return answered
+
+
+def _check(code: Path, approved: Bundle) -> None:
+    """See that `code` is what a champion was trained with, as its card says, whose content is approved."""
+    for compiled in code.rglob("__pycache__"):
+        shutil.rmtree(compiled)
+    there, known = [path.name for path in code.iterdir()], approved.card.get("code")
+    if known is None:
+        raise CannotCompareError(f"version {approved.version} does not say which code it was trained with")
+    if there != [params.PACKAGE.name] or known != bundle.code_digest(code / params.PACKAGE.name):
+        raise UserError(f"version {approved.version}'s code was changed since, and is not run: promote another version")

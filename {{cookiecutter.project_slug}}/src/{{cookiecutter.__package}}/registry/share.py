@@ -45,7 +45,7 @@ def give(action: str, share: str, reason: str, version: str = "") -> str:
             f"version {challenger} is champion: choose another one as challenger (make registry lists them)"
         )
     if not conventions.is_local() and not reason.strip():
-        raise UserError('why? whoever shares the registry will ask: add REASON="to see it in use"')
+        raise UserError('why? the others on this registry will ask: add REASON="to see it in use"')
     was = said.share if action == "ab" else said.shadow
     # The note says which content has the share, so that no other version, and no other files, ever get it.
     digest = fetch.download(f"models:/{name}/{challenger}").digest if new else said.digest

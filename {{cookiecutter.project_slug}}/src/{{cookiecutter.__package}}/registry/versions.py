@@ -129,7 +129,7 @@ def rollback(reason: str = "", over: str = "") -> str:
 def _move(action: str, current: ModelVersion | None, version: ModelVersion, reason: str) -> None:
     """Give the champion's alias to a version, unless somebody else was quicker."""
     if not conventions.is_local() and not reason.strip():
-        raise UserError('why? whoever shares the registry will ask: add REASON="fewer errors at night"')
+        raise UserError('why? the others on this registry will ask: add REASON="fewer errors at night"')
     if version.tags.get("status") == "archived":
         raise UserError(f"version {version.version} is archived: promote another one (make registry lists them)")
     client, was = store.connect(), str(current.version) if current else ""

@@ -135,12 +135,12 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
     answers = {name: each.tolist() for name, each in predictor.predict(columns).items()}
     version, answers[PREDICTION] = answers["model_version"][0] if records else "", names
     rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
-    for name in wanted:
+    for each in wanted:
         try:
-            for row, value in zip(rows, predictor.additions[name].rows(columns), strict=True):
-                row[predictor.additions[name].field] = value
+            for row, value in zip(rows, predictor.additions[each].rows(columns), strict=True):
+                row[predictor.additions[each].field] = value
         except ModelError as error:
-            return _problem(422, f"{name} is not possible", str(error))
+            return _problem(422, f"{each} is not possible", str(error))
     answer = _json(rows if many else rows[0])
     # What the access log tells of a request; the ids of a list begin with it.
     answer.headers["X-Model-Version"], answer.headers["X-Prediction-Id"] = version, name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,10 +102,14 @@ def describe(
         "model_version": card["model_version"],
         "model_run_id": card["run_id"],
         "job_run_id": job,
+        # What was not logged has no run to be named by.
+        **({} if job else {"job": secrets.token_hex(16)}),
+        **({"share": str(card["serving"].get("share", 0.0))} if "serving" in card else {}),
         "input": ", ".join(str(source) for source, _ in unit.sources)[:4_000],
         "input_fingerprint": " ".join(fingerprints)[:4_000],
         "rows": str(rows),
         "rejected": str(rejected),
+        **({"image": os.environ["IMAGE"]} if os.environ.get("IMAGE") else {}),
     }
 
 

@@ -70,6 +70,9 @@ class Scorer:
         for field in schema.FIELDS:
             if field.required and field.name not in there:
                 raise SchemaError(f"there is no column {field.name}; there are {', '.join(given.names[:12])}")
+        for name in (problem.ID, *self._columns.values()):
+            if given.names.count(name) > 1:
+                raise SchemaError(f"the column {name} is there twice: leave one of the two out")
         answers = self._answers({field.name: schema.absent(field, 0) for field in schema.FIELDS})
         added = [pa.field(name, _answer(values).type) for name, values in answers.items()]
         added.append(pa.field("scored_at", pa.timestamp("us", "UTC")))
@@ -112,10 +115,9 @@ class Scorer:
             suspect |= broken
         for field in schema.FIELDS:
             # A number that is no number is not the same as one that is missing.
-            values = held[field.name]
+            values, said = held[field.name], given[field.name]
             if values is not None and pa.types.is_floating(values.type):
                 suspect |= np.isnan(raw[field.name]) & np.asarray(values.is_valid())
-            said = given[field.name]
             if values is not None and said is not None and self._columns[field.name] in self._text:
                 suspect |= np.asarray(said.is_valid()) & np.asarray(values.is_null())
         keep, records, reasons = ~suspect, {}, {}
@@ -124,8 +126,7 @@ class Scorer:
             (name, values) for name in dated if (values := given[name]) is not None and pa.types.is_string(values.type)
         ]
         for row in np.flatnonzero(suspect).tolist():
-            number = next((name for name, values in times if str(values[row]).strip().isdecimal()), "")
-            if number:
+            if number := next((name for name, values in times if str(values[row]).strip().isdecimal()), ""):
                 # pydantic takes it for seconds since 1970; nobody who writes a column of numbers says which unit they have.
                 reasons[row] = f"{number}: Input should be a date or a time, not a number"
                 continue
@@ -201,7 +202,8 @@ class Scorer:
         return answers
 
     def _accept(self, batch: pa.RecordBatch, columns: dict[str, NDArray[Any]]) -> pa.RecordBatch:
-        answers = [_answer(values) for values in self._answers(columns).values()]
+        ids = {problem.ID: _ids(batch.column(problem.ID))} if problem.ID in batch.schema.names else {}
+        answers = [_answer(values) for values in self._answers(columns | ids).values()]
         names = {given: field for field, given in self._columns.items()}
         kept = [
             values
@@ -211,6 +213,12 @@ class Scorer:
         ]
         times = pa.repeat(pa.scalar(self._scored_at, pa.timestamp("us", "UTC")), batch.num_rows)
         return pa.RecordBatch.from_arrays([*kept, *answers, times], schema=self.accepted)
+
+
+def _ids(given: pa.Array) -> NDArray[Any]:
+    # Python knows fewer days than Arrow does.
+    values = given.cast(pa.string()) if pa.types.is_temporal(given.type) else given
+    return np.array(values.to_pylist(), object)
 
 
 def _answer(values: NDArray[Any]) -> pa.Array:

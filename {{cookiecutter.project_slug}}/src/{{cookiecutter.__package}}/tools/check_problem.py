@@ -1,4 +1,4 @@
-"""Is `problem.py` whole? Each thing that the frame relies on is tried, and what is wrong is named with its line."""
+"""Is `problem.py` whole? Each thing that the package relies on is tried, and what is wrong is named with its line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ try:
     from ..training import export
     from .write_sample import records
 except (SyntaxError, NameError, ImportError, TypeError, AttributeError, ValueError) as error:
-    # Nothing of the frame can be imported when problem.py cannot.
+    # Nothing else of the package can be imported when problem.py cannot.
     where = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
     raise UserError(f"problem.py{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
 
@@ -32,7 +32,7 @@ NAMES = (
     "TITLE", "TASK", "TARGET", "UNIT", "TIME", "ID", "METRIC", "Record", "Answer", "EXAMPLE", "FEATURES", "CATEGORIES",
     "SEGMENTS", "SOURCE", "RAW", "ALIASES", "TARGET_RULES", "features", "answer", "prepare", "target", "sample",
 )  # fmt: skip
-"""What the frame asks of `problem.py` (the template's guide says what each is)."""
+"""What the package asks of `problem.py` (the template's guide says what each is)."""
 
 ROWS = 600
 
@@ -265,7 +265,7 @@ def check() -> Iterator[tuple[str, str, str]]:
 
 
 def main() -> int:
-    """`make check-problem`: try all that the frame asks of problem.py."""
+    """`make check-problem`: try all that the package asks of problem.py."""
     verdicts = []
     for name, verdict, found in check():
         print(f"{name:10} {verdict:4} {found}", file=sys.stderr if verdict == "FAIL" else sys.stdout, flush=True)

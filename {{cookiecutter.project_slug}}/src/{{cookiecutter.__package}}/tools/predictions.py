@@ -17,6 +17,7 @@ from .. import problem
 from ..base.errors import UserError, first_line
 from ..base.fields import plain
 from ..data import schema
+from ..model.ab_split import known_as
 from ..model.predictor import PREDICTION
 from ..monitoring import logged, prediction_log
 from . import registry
@@ -52,7 +53,7 @@ def batches(since: str = "", until: str = "") -> Iterator[pa.RecordBatch]:
     """The table a part at a time, in memory that does not grow with it."""
     wanted, held = kinds(), []
     for row in logged.rows(since=since, until=until):
-        held.append({**row, **row["record"], **row["answer"]})
+        held.append({**row, **row["record"], **row["answer"], problem.ID: known_as(row["record"].get(problem.ID))})
         if len(held) == ROWS:
             yield _batch(held, wanted)
             held = []
@@ -80,7 +81,8 @@ def trace(name: str) -> Iterator[str]:
     Raises:
         UserError: it is not in the log.
     """
-    found = [row for row in logged.rows() if name in (row[PREDICTION], row["record"].get(problem.ID))]
+    name = known_as(name) or name
+    found = [row for row in logged.rows() if name in (row[PREDICTION], known_as(row["record"].get(problem.ID)))]
     if not found:
         raise UserError(
             f"there is no prediction in the log whose {PREDICTION}, or whose record's {problem.ID}, is {name}"
@@ -90,7 +92,7 @@ def trace(name: str) -> Iterator[str]:
         known.append(registry.trace(version) if version.isdigit() else {"version": f"{version} was never registered"})
     for each in known:
         for field, value in each.items():
-            yield f"{field:18} {json.dumps(value) if isinstance(value, dict) else value}"
+            yield f"{field:18} {json.dumps(value, default=str) if isinstance(value, dict) else value}"
 
 
 def main() -> None:
@@ -99,7 +101,7 @@ def main() -> None:
     parser.add_argument("--output", default="", help="a Parquet file or URL (OUTPUT=log.parquet)")
     parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
     parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")
-    parser.add_argument("--trace", default="", help="show a prediction and what it rests on (make trace PREDICTION=id)")
+    parser.add_argument("--trace", default="", help="show what a prediction rests on (make trace PREDICTION=id)")
     given = parser.parse_args()
     if given.trace:
         print("\n".join(trace(given.trace)))

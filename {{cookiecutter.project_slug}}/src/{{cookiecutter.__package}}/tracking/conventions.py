@@ -184,7 +184,8 @@ def code_tags() -> dict[str, str]:
     lock = ROOT / "Pipfile.lock"
     # A repository around this folder that does not track it has no commit of this code.
     tracked = _git("ls-files", "pyproject.toml")
-    commit, trigger = (tracked and _git("rev-parse", "HEAD")) or "none", os.environ.get("TRIGGER", "manual")
+    commit = (tracked and _git("rev-parse", "HEAD")) or os.environ.get("GIT_COMMIT") or "none"
+    trigger = os.environ.get("TRIGGER", "manual")
     # A round of operation itself names the rows that it trains with in data.lock.
     changed = _git("status", "--porcelain", ".", *[":!data.lock"] * trigger.startswith("operate "))
     return {
@@ -208,7 +209,6 @@ def requirements(file: str) -> list[str]:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        return subprocess.check_output(["git", "-C", str(ROOT), *words], stderr=subprocess.DEVNULL, text=True).strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -13,15 +13,17 @@ from . import calls
 
 def main() -> None:
     """Ask the registry every few seconds what is to answer, and when it calls `FOLLOW_LISTEN` (host:port), at once."""
-    woken = threading.Event()
+    following.main(_listen)
+
+
+def _listen(woken: threading.Event) -> None:
     host, _, port = os.environ.get("FOLLOW_LISTEN", "").rpartition(":")
-    if port:
-        try:
-            calls.listen(host or "127.0.0.1", int(port), lambda _: woken.set())
-        except (UserError, ValueError) as error:
-            # Whoever cannot be called asks all the same.
-            print(
-                f"warning: FOLLOW_LISTEN={host}:{port}: {error}; the registry is asked every few seconds",
-                file=sys.stderr,
-            )
-    following.main(woken)
+    if not port:
+        return
+    try:
+        calls.listen(host or "127.0.0.1", int(port), lambda _: woken.set())
+    except (UserError, ValueError) as error:
+        # Whoever cannot be called asks all the same.
+        print(
+            f"warning: FOLLOW_LISTEN={host}:{port}: {error}; the registry is asked every few seconds", file=sys.stderr
+        )

@@ -178,5 +178,5 @@ def main() -> None:
         save(given.name, given.team, password)
         print("wrote .env, which git does not track")
     elif password:
-        print("for the .env of whoever this is; the password is not shown again:")
+        print("for this person's .env; the password is not shown again:")
         print("\n".join(client_lines(given.name, given.team, password)))

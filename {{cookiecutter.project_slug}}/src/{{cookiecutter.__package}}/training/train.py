@@ -97,6 +97,7 @@ def card(run_id: str, tags: dict[str, str], older: Dataset, newest: Dataset, set
         "classes": metrics.classes(older.target) if problem.TASK != "regression" else 1,
         "decision": settings.decision,
         "record": problem.Record.model_json_schema(),
+        "code": bundle.code_digest(params.PACKAGE),
     }
 
 
