@@ -177,11 +177,25 @@ def test_the_pipeline_registers_a_version_that_serves(tmp_path, tracking_store, 
         == "1"
     )
     assert "Model card" in (tmp_path / "reports" / "model-card.md").read_text()
-    assert "<h1>Model card" in (tmp_path / "reports" / "model-card.html").read_text()
+    page = (tmp_path / "reports" / "model-card.html").read_text()
+    assert "<h1>Model card" in page
+    assert 'href="#part-0">Data</a>' in page
+    assert '<img alt="importance" src="data:image/png;base64,' in page
     assert "version 1" in registry.card(folder=tmp_path / "docs")
     assert (tmp_path / "docs" / "model-card.md").read_text() == (tmp_path / "reports" / "model-card.md").read_text()
     assert run.run(folder=tmp_path) == "2"
     assert champion() == "1"
+
+
+def test_the_card_says_of_categories_in_the_record_s_words_which_were_frequent(trained, dataset):
+    told = trained.card["shares"]
+    for name in told:
+        most, share = next(iter(told[name].items()))
+        values = [str(value) for value in dataset.columns[name].tolist()]
+        assert most in values
+        assert f"{most} ({share:.1%})" in markdown(trained.card)
+    assert set(told).isdisjoint(trained.card["reference"])
+    assert set(problem.CATEGORIES) & set(problem.Record.model_fields) <= set(told)
 
 
 def test_the_card_names_data_metrics_and_commit(trained):

@@ -139,10 +139,27 @@ def test_quality_is_told_by_version_and_day_with_what_is_still_to_come(tmp_path,
         ("2", "champion", "all"),
     ]
     assert [(row[3], row[4]) for row in rows] == [(10, 10), (10, 0), (20, 10), (10, 0), (10, 0), (20, 0)]
-    assert rows[1][-1] == "no truth yet"
+    assert rows[1][-2] == "no truth yet"
     monkeypatch.setattr("sys.argv", ["quality"])
     quality.main()
     assert "30 of 40 predictions wait for their truth" in capsys.readouterr().out
+
+
+def test_quality_tells_how_often_the_truth_was_inside_what_answers_said(tmp_path, predicted, capsys, monkeypatch):
+    came = TRUTHS[0]
+    name = came if problem.TASK == "multiclass" else "true"
+    right, wrong = (
+        ({"low": 9.0, "high": 11.0}, {"low": 0.0, "high": 1.0})
+        if problem.TASK == "regression"
+        else ({"prediction_set": f"z,{name}"}, {"prediction_set": "z"})
+    )
+    for row, said in zip(predicted, [right, right, wrong, right], strict=False):
+        row["answer"] = row["answer"] | said
+    truth.add(given(tmp_path, ["p0", "p1", "p2", "p3"], [came] * 4))
+    assert [row[-1] for row in quality.rows() if row[2] == "all"] == ["100.0%", "50.0%"]
+    monkeypatch.setattr("sys.argv", ["quality"])
+    quality.main()
+    assert "| 50.0% |" in capsys.readouterr().out
 
 
 def test_the_metric_in_use_is_the_metric_of_training(tmp_path):

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = next((folder for folder in PACKAGE.parents if (folder / "params.toml").is_file()), Path.cwd())
 """The project's folder, which holds `params.toml`; the current one where the package is installed elsewhere."""
 
-TABLES = ("data", "model", "decision", "export", "evaluate", "tune", "tracking", "validation", "drift", "gate", "service", "explain", "ab", "shadow", "log", "monitor", "retrain", "rollout", "web", "batch", "stream")  # fmt: skip
+TABLES = ("data", "model", "decision", "export", "evaluate", "interval", "tune", "tracking", "validation", "drift", "gate", "service", "explain", "ab", "shadow", "log", "monitor", "retrain", "rollout", "web", "batch", "stream")  # fmt: skip
 """The tables that a `params.toml` may have; a module that reads one has a `Section` for it."""
 
 

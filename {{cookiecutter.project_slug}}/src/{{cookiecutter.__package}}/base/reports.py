@@ -17,11 +17,17 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ border: 1px solid #ccc; padding: 0.2rem 0.6rem; text-align: left; font-variant-numeric: tabular-nums; }}
-img {{ max-width: 100%; }}
-code {{ background: #f3f3f3; padding: 0 0.2rem; }}
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+nav ul {{ display: flex; flex-wrap: wrap; gap: 0.2rem 1.2rem; list-style: none; padding: 0; }}
+h2 {{ margin-top: 2.5rem; border-bottom: 1px solid #8886; }}
+table {{ display: block; overflow-x: auto; border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ border: 1px solid #8886; padding: 0.2rem 0.6rem; text-align: left; font-variant-numeric: tabular-nums; }}
+th {{ background: #8882; }}
+figure {{ margin: 1rem 0; break-inside: avoid; }}
+img {{ max-width: 100%; background: #fff; }}
+code {{ background: #8882; padding: 0 0.2rem; overflow-wrap: anywhere; }}
+@media print {{ nav {{ display: none; }} body {{ max-width: none; margin: 0; font-size: 11pt; }} tr {{ break-inside: avoid; }} }}
 </style>
 </head>
 <body>
@@ -49,8 +55,19 @@ def write(
     text, document = folder / f"{name}.md", folder / f"{name}.html"
     text.write_text(markdown, encoding="utf-8")
     # Markup inside the Markdown is shown, not obeyed.
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    for what, picture in pictures.items():
-        body += f'<p><img alt="{html.escape(what)}" src="data:image/png;base64,{picture.decode()}"></p>\n'
+    page = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = page.parse(f"{markdown}\n\n## Pictures\n" if pictures else markdown)
+    contents: list[str] = []
+    for at, token in enumerate(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrSet("id", f"part-{len(contents)}")
+            contents.append(f'<li><a href="#part-{len(contents)}">{html.escape(tokens[at + 1].content)}</a></li>')
+    body = page.renderer.render(tokens, page.options, {}) + "".join(
+        f'<figure><img alt="{html.escape(what)}" src="data:image/png;base64,{picture.decode()}"></figure>\n'
+        for what, picture in pictures.items()
+    )
+    if len(contents) > 2:
+        title, end, rest = body.rpartition("</h1>")
+        body = f'{title}{end}<nav aria-label="Contents"><ul>{"".join(contents)}</ul></nav>\n{rest}'
     document.write_text(PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
     return [text, document]

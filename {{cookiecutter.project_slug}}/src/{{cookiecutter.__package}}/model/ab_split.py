@@ -19,11 +19,11 @@ from pydantic_core import to_json
 from .. import problem
 from ..base.fields import Columns
 from ..data import schema
-from . import bundle, live, load
+from . import bundle, conformal, live, load
 from .bundle import Bundle
 from .explain import Explaining
 from .live import State
-from .predictor import Fixed, Predictor, Predicts
+from .predictor import Fixed, Predicts
 
 WAITING = 64
 """How many shadow batches may wait for their turn; what comes then has no shadow."""
@@ -198,12 +198,14 @@ def build(served: Served | Bundle | None = None, log: Notes | None = None) -> Sp
     if isinstance(served, Bundle):
         return Split(_explaining(served))
     champion, challenger, said = served or read()
-    beside = _explaining(challenger) if challenger else None
-    return Split(_explaining(champion), beside, said.ab, said.experiment, said.shadow, log.note if log else None)
+    beside = _explaining(challenger, champion) if challenger else None
+    return Split(
+        _explaining(champion, challenger), beside, said.ab, said.experiment, said.shadow, log.note if log else None
+    )
 
 
-def _explaining(served: Bundle) -> Explaining:
-    return Explaining(Predictor(served), served)
+def _explaining(served: Bundle, beside: Bundle | None = None) -> Explaining:
+    return Explaining(conformal.predictor(served, beside), served)
 
 
 def keys(columns: Columns, rows: int) -> list[str]:

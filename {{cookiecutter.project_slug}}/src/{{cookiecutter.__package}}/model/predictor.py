@@ -130,7 +130,10 @@ class Predictor(Fixed):
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and `model_version` for n records, each of shape (n,)."""
-        scores = self.scores(columns)
+        return self.answers(self.scores(columns))
+
+    def answers(self, scores: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """What `predict` gives, from n scores."""
         return {**problem.answer(scores, **self._decision), "model_version": self._version.repeat(len(scores))}
 
     def measured(self, columns: Columns, scores: NDArray[Any] | None = None) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import pyarrow.parquet
 from .. import problem
 from ..base.errors import UserError, first_line
 from ..data import schema
+from ..model import conformal
 from . import prediction_log
 
 BATCH_ROWS, ENDING = 65_536, ".parquet"
@@ -31,7 +32,7 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
     Raises:
         UserError: the folder, or the store of its address, cannot be read.
     """
-    fields, said = [field.name for field in schema.FIELDS], list(problem.Answer.model_fields)
+    fields, said = [field.name for field in schema.FIELDS], [*problem.Answer.model_fields, *conformal.FIELDS]
     system, root = _place(folder)
     for path in _files(system, root):
         name = path[len(root) :].strip("/").removesuffix(ENDING)
@@ -46,7 +47,7 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
                     "role": row["role"],
                     "milliseconds": None,
                     "record": {name: row[name] for name in (*fields, problem.ID) if name in row},
-                    "answer": {name: row.get(name) for name in said},
+                    "answer": {name: row[name] for name in said if name in row},
                     **({"share": float(job["share"])} if "share" in job else {}),
                     **({"image": job["image"]} if "image" in job else {}),
                 }
@@ -58,7 +59,8 @@ def _scored(opened: pa.NativeFile) -> Iterator[tuple[str, dict[str, str], dict[s
     """Of each row of a scored file: when, what the file says of its job, and the values by the names of fields."""
     file = pa.parquet.ParquetFile(opened)
     job = {key.decode(): value.decode(errors="replace") for key, value in (file.metadata.metadata or {}).items()}
-    known = {field.name for field in schema.FIELDS} | set(problem.Answer.model_fields) | {problem.ID, *NEEDED}
+    beside = {*problem.Answer.model_fields, *conformal.FIELDS, problem.ID, *NEEDED}
+    known = {field.name for field in schema.FIELDS} | beside
     given = {found: name for name in file.schema_arrow.names if (found := problem.ALIASES.get(name, name)) in known}
     if not given.keys() >= NEEDED:
         return  # written by a job of a lower level, or by another program

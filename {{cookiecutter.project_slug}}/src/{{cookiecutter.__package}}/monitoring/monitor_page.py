@@ -61,7 +61,6 @@ def write(looks: Sequence[Look], alarms: dict[str, str], card: dict[str, Any], n
         "## Windows",
         reports.table(header, rows),
         f"Not watched, as they differ in every window by their nature: {left}." if left else "",
-        "## Quality and drift over time",
     ]
     _, notes = fetch.registered(conventions.model_name())
     marks = [note for note in notes if note["action"] in MARKED]

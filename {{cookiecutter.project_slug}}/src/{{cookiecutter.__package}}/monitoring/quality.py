@@ -13,10 +13,11 @@ import numpy as np
 from .. import metrics, problem
 from ..base import reports
 from ..base.errors import UserError
+from ..model import conformal
 from . import logged, prediction_log, truth
 
 RESAMPLES, FEW = 500, 30
-HEADER = ("version", "role", "day", "predictions", "truths", "metric", "value", "95 % interval")
+HEADER = ("version", "role", "day", "predictions", "truths", "metric", "value", "95 % interval", "inside")
 
 
 def measured(truths: Sequence[Any], said: Sequence[Any], seed: int = 0) -> tuple[str, float, float, float]:
@@ -37,6 +38,7 @@ def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
     """For each version and role, and each of their days, a row as `HEADER` has it."""
     counts: dict[tuple[str, str, str], int] = defaultdict(int)
     found: dict[tuple[str, str, str], list[tuple[Any, Any]]] = defaultdict(list)
+    inside: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     truths, said = truth.known(), truth.Said()
     for row in logged.rows(since=since, until=until):
         for day in (row["time"][:10], "all"):
@@ -45,14 +47,17 @@ def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
             came = truth.of(row, truths)
             if came is not None and (answer := said(row["answer"])) is not None:
                 found[key].append((came, answer))
+                if (held := conformal.covers(row["answer"], came)) is not None:
+                    inside[key].append(held)
     for key in sorted(counts, key=lambda each: (each[0].zfill(9), each[1], each[2])):
         pairs = found[key]
         if pairs:
             name, value, low, high = measured([came for came, _ in pairs], [each for _, each in pairs])
             ends = f"{low:.4g} to {high:.4g}" if len(pairs) >= FEW else "too few truths"
-            yield (*key, counts[key], len(pairs), name, f"{value:.4g}", ends)
+            within = f"{np.mean(inside[key]):.1%}" if inside[key] else ""
+            yield (*key, counts[key], len(pairs), name, f"{value:.4g}", ends, within)
         else:
-            yield (*key, counts[key], 0, "", "", "no truth yet")
+            yield (*key, counts[key], 0, "", "", "no truth yet", "")
 
 
 def main() -> None:
@@ -64,7 +69,8 @@ def main() -> None:
     since, until = (prediction_log.beginning(getattr(given, name), name.upper()) for name in ("since", "until"))
     if not (found := list(rows(since, until))):
         raise UserError("nothing was predicted" + (" in that time" if since or until else " yet: the log is empty"))
-    print(reports.table(HEADER, found))
+    wide = len(HEADER) - (not any(row[-1] for row in found))
+    print(reports.table(HEADER[:wide], (row[:wide] for row in found)))
     whole = [row for row in found if row[2] == "all" and row[1] != "shadow"]
     open_ = sum(row[3] - row[4] for row in whole)
     print(f"{open_:,} of {sum(row[3] for row in whole):,} predictions wait for their truth (make truth DATA=file)")

@@ -64,7 +64,8 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         text = model_card.markdown(trained.card, report + judged.report)
         with store.errors():
             client = mlflow.MlflowClient()
-            for file in reports.write(folder / "reports", "model-card", trained.card["name"], text):
+            drawn = model_card.pictures(trained.run_id)
+            for file in reports.write(folder / "reports", "model-card", trained.card["name"], text, drawn):
                 client.log_artifact(trained.run_id, str(file))
             at = f"#/experiments/{client.get_run(trained.run_id).info.experiment_id}/runs/{trained.run_id}/artifacts"
             told = [*train.verdict(trained.card), f"[Model card]({at}/model-card.html)"]

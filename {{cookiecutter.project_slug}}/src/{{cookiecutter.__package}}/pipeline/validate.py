@@ -21,6 +21,9 @@ from ..data.clean import Dataset
 from ..model import bundle, fetch
 from ..model.bundle import ModelError
 
+FEW = 8
+"""A column of text with up to so many different words has them named."""
+
 
 class Validation(params.Section):
     """When a data set is too poor to train on."""
@@ -107,14 +110,19 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved
 
 
 def _profile(values: NDArray[Any], choices: tuple[Any, ...]) -> list[str]:
-    """Type, share that is missing, least, median and greatest value, how many there are, and those that are no choice."""
+    """Type, share that is missing, least, median and greatest value, how many there are (which, of few words), and those that are no choice."""
     kinds = {"f": "number", "i": "number", "M": "time", "b": "yes or no", "O": "text"}
     missing = schema.missing(values)
     ordered = np.sort(values[~missing])
-    ends = [str(ordered[at]) for at in (0, len(ordered) // 2, -1)] if len(ordered) else ["", "", ""]
     known = set(ordered.tolist())
+    ends, count = [""] * 3, f"{len(known):,}"
+    if values.dtype.kind != "O" and len(ordered):
+        ends = [str(ordered[at]) for at in (0, len(ordered) // 2, -1)]
+    elif len(known) <= FEW:
+        shares = pd.Series(ordered).value_counts(normalize=True)
+        count += ": " + ", ".join(f"{value} ({share:.1%})" for value, share in shares.items())
     strange = sorted(str(value) for value in known - set(choices)) if choices else []
-    return [kinds[values.dtype.kind], f"{missing.mean():.1%}", *ends, f"{len(known):,}", ", ".join(strange[:5])]
+    return [kinds[values.dtype.kind], f"{missing.mean():.1%}", *ends, count, ", ".join(strange[:5])]
 
 
 Moved = tuple[str, float, float, int, int]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Any
+
+import mlflow
 
 from .. import problem
 from ..base import reports
+from ..base.errors import UserError
+from ..tracking import store
 
 SEEN = ("feature", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
@@ -21,6 +27,15 @@ def markdown(card: dict[str, Any], data_report: str = "") -> str:
     ]
     quality = reports.table(["metric", "validation", "95 % interval", "training", "without a model"], rows)
     seen = reports.table(SEEN, [[name, *reports.rounded(values)] for name, values in card["reference"].items()])
+    shares = [
+        [name, ", ".join(f"{value} ({share:.1%})" for value, share in each.items())]
+        for name, each in card.get("shares", {}).items()
+    ]
+    seen += (
+        "\n\n" + reports.table(["feature", "most frequent values (share of the training rows)"], shares)
+        if shares
+        else ""
+    )
     dropped = "\n".join(f"- {count:,} rows dropped: {rule}" for rule, count in data["dropped"].items())
     return f"""# Model card: {card["name"]}
 
@@ -40,7 +55,7 @@ on, {data["validation_rows"]:,} to validate with.
 
 {quality}
 
-{_segments(card)}{_calibration(card)}## Limits
+{_interval(card)}{_segments(card)}{_calibration(card)}## Limits
 
 Predictions outside what the model has seen are guesses. It has seen:
 
@@ -59,6 +74,17 @@ the data back, trains, and compares the metrics.
 {data_report.replace("# ", "## ", 1)}"""
 
 
+def _interval(card: dict[str, Any]) -> str:
+    if "interval" not in card:
+        return ""
+    inside, size = card["metrics"]["interval_coverage"], card["metrics"]["interval_size"]
+    what = problem.UNIT if problem.TASK == "regression" else "classes"
+    return (
+        f"Answers say how sure they are: {card['interval']['coverage']:.1%} of the truths are to be inside, {inside:.1%} of those of the "
+        f"validation rows were (each fifth judged by the others), at {size:.3g} {what} on average.\n\n"
+    )
+
+
 def _segments(card: dict[str, Any]) -> str:
     if not (parts := card["segments"]):
         return ""
@@ -75,3 +101,13 @@ def _calibration(card: dict[str, Any]) -> str:
         return ""
     rows = [[f"{each['said']:.3f}", f"{each['came_true']:.3f}", f"{each['rows']:,}"] for each in card["calibration"]]
     return f"### Calibration\n\n{reports.table(['said on average', 'came true', 'rows'], rows)}\n\n"
+
+
+def pictures(run_id: str) -> dict[str, bytes]:
+    """The run's plots by their names, as Base64; none where the run has none any more."""
+    try:
+        with store.errors():
+            folder = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots"))
+    except UserError:
+        return {}
+    return {path.stem.replace("_", " "): base64.b64encode(path.read_bytes()) for path in sorted(folder.glob("*.png"))}

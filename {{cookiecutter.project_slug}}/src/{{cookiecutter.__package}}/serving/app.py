@@ -43,7 +43,6 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     app = Flask(__name__)
     limits = limits or Web()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
-    api = _openapi(app, predictor, limits)
     records = TypeAdapter(Annotated[list[schema.Keyed], Field(max_length=limits.max_records)])
 
     @app.post("/predict")
@@ -70,11 +69,11 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
 
     @app.get("/openapi.json")
     def specification() -> Response:
-        return _json(api)
+        return _json(_openapi(app, predictor, limits))
 
     @app.get("/docs")
     def docs() -> str:
-        return render_template("docs.html", api=api)
+        return render_template("docs.html", api=_openapi(app, predictor, limits))
 
     @app.get("/")
     def page() -> str:
@@ -157,7 +156,7 @@ def _body(most: int) -> bytes:
 
 
 def _json(content: Any) -> Response:
-    return Response(to_json(content), content_type="application/json")
+    return Response(to_json(content, inf_nan_mode="null"), content_type="application/json")
 
 
 def _problem(status: int, title: str, detail: str, **more: Any) -> Response:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..model import bundle, fetch
+from ..model import bundle, conformal, fetch
 from ..model.bundle import Bundle
 from ..model.explain import Explaining
-from ..model.predictor import Predictor, Predicts
+from ..model.predictor import Predicts
 
 Served = Bundle
 """What a predictor is built of."""
@@ -32,7 +32,7 @@ def build(served: Served | None = None) -> Predicts:
         ModelError: there is no model to serve, or it is not one for this code.
     """
     served = served or read()
-    return Explaining(Predictor(served), served)
+    return Explaining(conformal.predictor(served), served)
 
 
 def pin() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from .. import problem
 from ..base.errors import UserError, first_line
@@ -103,7 +104,7 @@ def _texts(values: NDArray[Any]) -> list[str]:
     if values.dtype == object:
         known = {value: json.dumps(value) for value in set(values.tolist())}
         return [known[value] for value in values.tolist()]
-    return json.dumps(values.tolist())[1:-1].split(", ")
+    return to_json(values.tolist(), inf_nan_mode="null").decode()[1:-1].split(",")
 
 
 def _dead(message: Message, reason: str, topic: str) -> Output:

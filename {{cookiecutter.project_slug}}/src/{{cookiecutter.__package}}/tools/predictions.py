@@ -17,6 +17,7 @@ from .. import problem
 from ..base.errors import UserError, first_line
 from ..base.fields import plain
 from ..data import schema
+from ..model import conformal
 from ..model.ab_split import known_as
 from ..model.predictor import PREDICTION
 from ..monitoring import logged, prediction_log
@@ -39,6 +40,8 @@ def kinds() -> pa.Schema:
         (name, TYPES.get(plain(info.annotation, [])[0], pa.string()))
         for name, info in problem.Answer.model_fields.items()
     ]
+    if conformal.Interval.load().coverage:
+        said += [(name, pa.float64() if "number" in each["type"] else pa.string()) for name, each in conformal.FIELDS.items()]  # fmt: skip
     known = [
         ("prediction_id", pa.string()),
         ("time", pa.timestamp("ms", "UTC")),

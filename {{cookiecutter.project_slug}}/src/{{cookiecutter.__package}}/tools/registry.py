@@ -12,7 +12,7 @@ import pandas as pd
 from ..base import reports
 from ..base.errors import UserError
 from ..base.params import ROOT
-from ..registry import champion_log, versions
+from ..registry import champion_log, model_card, versions
 from ..tracking import conventions, store
 
 TRACED = ("git_commit", "git_dirty", "data_source", "data_fingerprint", "data_span", "lock_fingerprint", "template_version", "team", "trigger")  # fmt: skip
@@ -119,7 +119,7 @@ def card(number: str = "", folder: Path = ROOT / "docs") -> str:
     if version is None:
         raise UserError("there is no champion yet: run `make pipeline` first")
     text = version.description or ""
-    reports.write(folder, "model-card", version.name, text)
+    reports.write(folder, "model-card", version.name, text, model_card.pictures(str(version.run_id)))
     return f"{folder.name}/model-card.md and .html are the card of version {version.version}"
 
 

@@ -40,9 +40,14 @@ class Evaluate(params.Section):
     folds: Annotated[int, AfterValidator(several)] = Field(default=0, ge=0, le=20)
 
 
-def details(newest: Dataset, scores: NDArray[Any], seed: int) -> dict[str, Any]:
-    """`intervals`, `segments` and, for a probability, `calibration` for the card, from `Predictor.measured` scores."""
-    known = {"intervals": interval(newest.target, scores, seed), "segments": segments(newest, scores)}
+def details(
+    newest: Dataset, scores: NDArray[Any], seed: int, inside: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
+    """`intervals`, `segments` and, for a probability, `calibration` for the card, from `Predictor.measured` scores.
+
+    `inside` says, where that is known, for which rows the truth is inside the answer's interval, shape (n,).
+    """
+    known = {"intervals": interval(newest.target, scores, seed), "segments": segments(newest, scores, inside)}
     return known | ({"calibration": calibration(newest.target, scores)} if problem.TASK == "binary" else {})
 
 
@@ -77,7 +82,7 @@ def interval(actual: NDArray[np.float64], scores: NDArray[Any], seed: int) -> di
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
-def segments(newest: Dataset, scores: NDArray[Any]) -> list[dict[str, Any]]:
+def segments(newest: Dataset, scores: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> list[dict[str, Any]]:
     """The metrics of parts of the validation rows: of each value of `problem.SEGMENTS`, or of quarters where it has many.
 
     `scores` are those of `Predictor.measured`. Parts of under `LEAST_ROWS` rows tell nothing and are left out.
@@ -87,6 +92,7 @@ def segments(newest: Dataset, scores: NDArray[Any]) -> list[dict[str, Any]]:
         for label, rows in parts(name, newest.columns):
             if rows.sum() >= LEAST_ROWS:
                 values = metrics.metrics(newest.target[rows], scores[rows])
+                values |= {} if inside is None else {"coverage": float(inside[rows].mean())}
                 found.append({"feature": name, "part": label, "rows": int(rows.sum()), "metrics": values})
     return found
 

@@ -13,10 +13,13 @@ from .. import metrics, problem
 from ..base import params
 from ..data import data_lock, drift
 from ..data.clean import Dataset
+from ..model import conformal
 from ..model.bundle import Bundle
 from ..model.explain import EXTRA
 from ..model.predictor import Predictor
 from . import evaluate, explanations, plots
+
+QUANTILES, MOST = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], 8
 
 rows = data_lock.rows
 """Where training data come from."""
@@ -31,7 +34,13 @@ def measure(
     """
     found = metrics.compared(newest.target, scores, older.target, seen)
     found |= evaluate.folds(older, settings, evaluate.Evaluate.load().folds)
-    return {"metrics": found, **evaluate.details(newest, scores, settings.data.seed)}
+    wanted = conformal.Interval.load().coverage
+    inside, size = conformal.tried(newest.target, scores, wanted) if wanted else (None, None)
+    told = {"metrics": found, **evaluate.details(newest, scores, settings.data.seed, inside)}
+    if inside is None or size is None:
+        return told
+    found |= {"interval_coverage": float(inside.mean()), "interval_size": float(size.mean())}
+    return told | {"interval": {"coverage": wanted, **conformal.fitted(newest.target, scores, wanted)}}
 
 
 def enclose(
@@ -42,10 +51,22 @@ def enclose(
     columns = drift.seen(features, seen)
     usual = drift.reference(columns)
     limits = drift.limits(usual, columns, drift.times(older.columns), drift.Drift.load(), params.load().data.seed)
-    quantiles = pd.DataFrame(features, columns=problem.FEATURES).quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).round(4)
-    quantiles = quantiles.dropna(axis=1)  # a feature that is missing in every row has none
-    told = {"explanation": about, "reference": quantiles.to_dict("list"), "distribution": usual, "drift": limits}
+    told = {"explanation": about, **seen_values(older, features), "distribution": usual, "drift": limits}
     return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
+
+
+def seen_values(older: Dataset, features: NDArray[np.float32]) -> dict[str, Any]:
+    """What n training rows had, for the model card: `shares` of the most frequent values of categories, by the record's
+    own words, and quantiles (`reference`) of every other feature; `features` (n, features)."""
+    words = [
+        name for name in problem.FEATURES
+        if name in older.columns and (name in problem.CATEGORIES or older.columns[name].dtype == object)
+    ]  # fmt: skip
+    quantiles = pd.DataFrame(features, columns=problem.FEATURES).drop(columns=words).quantile(QUANTILES).round(4)
+    quantiles = quantiles.dropna(axis=1)  # a feature that is missing in every row has none
+    counts = {name: pd.Series(older.columns[name]).value_counts(normalize=True) for name in words}
+    shares = {name: {str(value): share for value, share in each.head(MOST).items()} for name, each in counts.items()}
+    return {"reference": quantiles.to_dict("list"), "shares": shares}
 
 
 def draw(estimator: Any, newest: Dataset, scores: NDArray[Any], card: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""How sure an answer is: an interval around a number, or the classes that cannot be ruled out, by split conformal prediction.
+
+Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World": of rows that are like the validation rows, the
+share `coverage` has its truth inside. It holds within each tenth of the predictions and within each class by itself
+(their section 4.5, Mondrian), so that a long ride has a wider interval than a short one and a rare class is not given up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from .. import problem
+from ..base import params
+from .bundle import Bundle
+from .predictor import Predictor
+
+TENTHS, LEAST_ROWS, FOLDS = 10, 100, 5
+
+END = {"type": ["number", "null"]}
+FIELDS: Mapping[str, Any] = (
+    {"low": END | {"description": "What comes true is seldom less"}, "high": END | {"description": "Nor more"}}
+    if problem.TASK == "regression"
+    else {
+        "prediction_set": {"type": ["string", "null"], "description": "Classes that cannot be ruled out, with commas"}
+    }
+)
+"""The JSON schema of what an answer says beside the fields of `problem.Answer`; null from a model that was made without."""
+
+NOTHING = np.array([np.nan]) if problem.TASK == "regression" else np.array([None], object)
+
+
+class Interval(params.Section):
+    """How often the truth is inside; 0 for no interval."""
+
+    table = "interval"
+    coverage: float = Field(default=0.0, ge=0, le=0.999)
+
+
+class Conformal(Predictor):
+    """A predictor whose answers have `FIELDS` too."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        super().__init__(bundle, threads)
+        self.fields = {**Predictor.fields, **FIELDS}
+        self._held = bundle.card.get("interval")
+        if self._held and problem.TASK != "regression":
+            names = ["false", "true"]
+            if problem.TASK == "multiclass":
+                whole = np.eye(len(self._held["limits"]), dtype=np.float32)
+                names = problem.answer(whole, **self._decision)[problem.TARGET].tolist()
+            self._names = np.array(names, object)
+
+    def answers(self, scores: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """What `Predictor` makes of n scores, with `FIELDS`, each of shape (n,)."""
+        known = super().answers(scores)
+        if not self._held:
+            return {**known, **dict.fromkeys(FIELDS, NOTHING.repeat(len(scores)))}
+        if problem.TASK == "regression":
+            low, high = ends(self._held, known[problem.TARGET])
+            return {**known, "low": low.round(self._held["digits"]), "high": high.round(self._held["digits"])}
+        sets = [",".join(map(str, self._names[row])) for row in possible(self._held, scores)]
+        return {**known, "prediction_set": np.array(sets, object)}
+
+
+def predictor(bundle: Bundle, *beside: Bundle | None) -> Predictor:
+    """The predictor of a bundle; it answers with `FIELDS` where it, or a model beside it, was made with `[interval] coverage`."""
+    return (Conformal if any(each and "interval" in each.card for each in (bundle, *beside)) else Predictor)(bundle)
+
+
+def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> dict[str, Any]:
+    """What `ends` or `possible` need, from n rows that the model has not learned from.
+
+    Args:
+        target: what came true, shape (n,).
+        said: what `Predictor.measured` gives for the same rows.
+        coverage: how often the truth is to be inside.
+    """
+    if problem.TASK != "regression":
+        table, classes = _table(said), target.astype(int)
+        doubts = [1 - table[classes == each, each] for each in range(table.shape[1])]
+        return {"limits": [min(_limit(each, coverage), 1.0) for each in doubts]}
+    parts = min(TENTHS, max(1, len(said) // LEAST_ROWS))
+    edges = np.unique(np.quantile(said, np.linspace(0, 1, parts + 1)[1:-1]))
+    part, missed, tail = np.searchsorted(edges, said), target - said, (1 + coverage) / 2
+    least, most = float(target.min()), float(target.max())
+    # An interval has its answer inside, also where all answers of a part were too high.
+    low, high = (
+        [min(max(_limit(sign * missed[part == each], tail), 0.0), most - least) for each in range(len(edges) + 1)]
+        for sign in (-1, 1)
+    )
+    digits = 4 - math.ceil(math.log10(most - least or 1))
+    return {"edges": edges.tolist(), "low": low, "high": high, "least": least, "most": most, "digits": digits}
+
+
+def _limit(values: NDArray[np.float64], share: float) -> float:
+    """What one more value like these n exceeds with a chance of at most 1 - share; infinite where n are too few to say."""
+    rank = math.ceil((len(values) + 1) * share - 1e-9)
+    return math.inf if rank > len(values) else float(np.partition(values, rank - 1)[rank - 1])
+
+
+def ends(held: dict[str, Any], said: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Low and high of n predictions, each of shape (n,), in the unit of the target; within what the target ever was."""
+    part = np.searchsorted(held["edges"], said)
+    low, high = said - np.array(held["low"])[part], said + np.array(held["high"])[part]
+    return np.minimum(np.maximum(low, held["least"]), said), np.maximum(np.minimum(high, held["most"]), said)
+
+
+def possible(held: dict[str, Any], scores: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which classes cannot be ruled out for n rows, shape (n, classes); the most probable one never is."""
+    table = _table(scores)
+    return np.asarray((1 - table <= held["limits"]) | (table == table.max(axis=1, keepdims=True)))
+
+
+def _table(scores: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.column_stack([1 - scores, scores] if scores.ndim == 1 else [scores]), np.float64)
+
+
+def tried(
+    target: NDArray[np.float64], said: NDArray[Any], coverage: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether the truth of n rows is inside, and how wide that is (in the target's unit, or in classes), each of shape (n,).
+
+    Each fifth of the rows is judged by what `fitted` makes of the others: what a row has set itself says nothing of it.
+    """
+    inside, size, fold = np.zeros(len(target), bool), np.zeros(len(target)), np.arange(len(target)) % FOLDS
+    for rows in (fold == each for each in range(FOLDS)):
+        held = fitted(target[~rows], said[~rows], coverage)
+        if problem.TASK == "regression":
+            low, high = ends(held, said[rows])
+            inside[rows], size[rows] = (low <= target[rows]) & (target[rows] <= high), high - low
+        else:
+            kept = possible(held, said[rows])
+            inside[rows], size[rows] = kept[np.arange(len(kept)), target[rows].astype(int)], kept.sum(axis=1)
+    return inside, size
+
+
+def covers(answer: Mapping[str, Any], came: Any) -> bool | None:
+    """Whether what came true is inside what an answer said; None where it did not say."""
+    if any(answer.get(name) in (None, "") or answer[name] != answer[name] for name in FIELDS):
+        return None
+    if problem.TASK == "regression":
+        return bool(answer["low"] <= came <= answer["high"])
+    name = str(came) if problem.TASK == "multiclass" else str(came == 1).lower()
+    return name in str(answer["prediction_set"]).split(",")
