@@ -63,7 +63,8 @@ class Conformal(Predictor):
             return {**known, **dict.fromkeys(FIELDS, NOTHING.repeat(len(scores)))}
         if problem.TASK == "regression":
             low, high = ends(self._held, known[problem.TARGET])
-            return {**known, "low": low.round(self._held["digits"]), "high": high.round(self._held["digits"])}
+            step = 10.0 ** self._held["digits"]
+            return {**known, "low": np.floor(low * step) / step, "high": np.ceil(high * step) / step}
         sets = [",".join(map(str, self._names[row])) for row in possible(self._held, scores)]
         return {**known, "prediction_set": np.array(sets, object)}
 
@@ -94,7 +95,7 @@ def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> 
         [min(max(_limit(sign * missed[part == each], tail), 0.0), most - least) for each in range(len(edges) + 1)]
         for sign in (-1, 1)
     )
-    digits = 4 - math.ceil(math.log10(most - least or 1))
+    digits = 5 - math.ceil(math.log10(most - least or 1))
     return {"edges": edges.tolist(), "low": low, "high": high, "least": least, "most": most, "digits": digits}
 
 

@@ -61,11 +61,13 @@ def _scored(opened: pa.NativeFile) -> Iterator[tuple[str, dict[str, str], dict[s
     job = {key.decode(): value.decode(errors="replace") for key, value in (file.metadata.metadata or {}).items()}
     beside = {*problem.Answer.model_fields, *conformal.FIELDS, problem.ID, *NEEDED}
     known = {field.name for field in schema.FIELDS} | beside
-    given = {found: name for name in file.schema_arrow.names if (found := problem.ALIASES.get(name, name)) in known}
+    # A published file may have called a record's field as the answer calls its own.
+    named = {name: name if name in beside else problem.ALIASES.get(name, name) for name in file.schema_arrow.names}
+    given = {found: name for name, found in named.items() if found in known}
     if not given.keys() >= NEEDED:
         return  # written by a job of a lower level, or by another program
     for batch in file.iter_batches(BATCH_ROWS, columns=list(given.values())):
-        for row in batch.rename_columns([problem.ALIASES.get(name, name) for name in batch.schema.names]).to_pylist():
+        for row in batch.rename_columns([named[name] for name in batch.schema.names]).to_pylist():
             yield row["scored_at"].isoformat(timespec="milliseconds"), job, row
 
 
