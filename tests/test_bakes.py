@@ -280,8 +280,8 @@ def test_pipenv_runs_what_make_runs(baked, answers):
 
 OF_CI = {"github": r"\.github/.*", "gitlab": r"\.gitlab.*|renovate\.json"}
 ABOUT_CI = {
-    "github": r"github(?!usercontent|\.com/(pre-commit|gitleaks|org))|dependabot",
-    "gitlab": r"gitlab(?!\.com/org)|renovate",
+    "github": r"github(?!usercontent|\.com/(pre-commit|gitleaks))|dependabot",
+    "gitlab": r"gitlab|renovate",
 }
 KNOWS_BOTH = ("src/night_bus/tools/maturity/workflows.py", "tests/code/test_maturity.py")
 """The grader reads the files of either."""
@@ -297,7 +297,7 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
     differ = {name for name in common if project.text(name) != twin.text(name)}
     assert differ <= {"README.md", ".cruft.json"}
     for one, other in ((project, "github"), (twin, "gitlab")):
-        for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock"}:
+        for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock", ".cruft.json"}:
             found = re.search(ABOUT_CI[other], one.text(name), flags=re.I)
             assert not found, f"{name} speaks of {found[0]}"
 
@@ -438,6 +438,13 @@ SCHEMAS = {
     r"(deploy/tracking-server/)?compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
     r"\.devcontainer/devcontainer\.json": ["--schemafile", str(ROOT / "tests" / "devcontainer.schema.json")],
 }
+
+
+def test_dependabot_looks_into_folders_that_are_there(baked):
+    for answers in (each for each in SOURCES if each["maturity_level"] == "1"):
+        project = baked(**answers)
+        for each in yaml.safe_load(project.text(".github/dependabot.yml"))["updates"]:
+            assert (project.path / each["directory"].strip("/")).is_dir(), each
 
 
 def test_the_scripts_of_the_server_are_shell(bake):
