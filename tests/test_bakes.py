@@ -76,10 +76,11 @@ COMPOSED = ("serving/served_model.py", "training/recipe.py", "pipeline/gate.py")
 """The files of src/ that put a level together: no other differs between levels."""
 
 
+@pytest.mark.parametrize("ci", CHOICES["ci"])
 @pytest.mark.parametrize("tracking", CHOICES["tracking"])
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_each_level_has_the_files_of_the_one_below(baked, capsys, deployment, tracking):
-    answers = {"problem": "ride-duration", "deployment": deployment, "tracking": tracking, "ci": "github"}
+def test_each_level_has_the_files_of_the_one_below(baked, capsys, deployment, tracking, ci):
+    answers = {"problem": "ride-duration", "deployment": deployment, "tracking": tracking, "ci": ci}
     projects = [baked(**answers, maturity_level=level) for level in LEVELS]
     for lower, higher in itertools.pairwise(projects):
         assert set(lower.files()) <= set(higher.files())
