@@ -12,7 +12,7 @@ ANSWERS = {
 }
 RIDES, CHURN, OWN = ({"problem": answer} for answer in ("ride-duration", "churn", "own"))
 WEB, BATCH, STREAMING, SERVICE = ({"deployment": answer} for answer in ("web", "batch", "streaming", "web streaming"))
-LOCAL, REMOTE, GITHUB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}
+LOCAL, REMOTE, GITHUB, GITLAB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}, {"ci": "gitlab"}
 DEVOPS, TRAINING, DELIVERY, OPERATION, BY_HAND, BY_REQUEST, BY_ITSELF = {"from": 1}, {"from": 2}, {"from": 3}, {"from": 4}, {"to": 1}, {"to": 2}, {"to": 3}
 PACKAGE = "src/{{ cookiecutter.__package }}/"
 OF_A_PROBLEM = f"{PACKAGE}problem tests/code/test_problem tests/data/test_sample tests/model/test_behaviour"
@@ -101,6 +101,11 @@ KEEP = {
     **each(".github/workflows/", "deploy", ".yml", GITHUB, DELIVERY),
     **each(".github/workflows/", "operate", ".yml", GITHUB, OPERATION),
     **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING),
+    **each("", ".gitlab-ci.yml .gitlab/ci/check.yml renovate.json", "", GITLAB, DEVOPS),
+    **each(".gitlab/ci/", "train", ".yml", GITLAB, TRAINING),
+    **each(".gitlab/ci/", "deploy", ".yml", GITLAB, DELIVERY),
+    **each(".gitlab/ci/", "operate", ".yml", GITLAB, OPERATION),
+    **each(".gitlab/ci/", "score", ".yml", GITLAB, BATCH, REMOTE, TRAINING),
 }
 
 

@@ -12,7 +12,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, Project, ident
+from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, SOURCES, Project, ident
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LEVELS = ("0", "1", "2", "3", "4")
@@ -57,7 +57,6 @@ def test_every_optional_path_is_in_the_table(baked):
     always = set.intersection(*bakes)
     for path in every:
         listed = any(path == entry or path.startswith(f"{entry}/") for entry in keep)
-        # With one choice of a question offered so far, its files are in every bake and in the table all the same.
         assert listed or in_a_bake(path) in always, f"{path} is optional but not in the table"
 
 
@@ -77,10 +76,11 @@ COMPOSED = ("serving/served_model.py", "training/recipe.py", "pipeline/gate.py")
 """The files of src/ that put a level together: no other differs between levels."""
 
 
+@pytest.mark.parametrize("ci", CHOICES["ci"])
 @pytest.mark.parametrize("tracking", CHOICES["tracking"])
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_each_level_has_the_files_of_the_one_below(baked, capsys, deployment, tracking):
-    answers = {"problem": "ride-duration", "deployment": deployment, "tracking": tracking, "ci": "github"}
+def test_each_level_has_the_files_of_the_one_below(baked, capsys, deployment, tracking, ci):
+    answers = {"problem": "ride-duration", "deployment": deployment, "tracking": tracking, "ci": ci}
     projects = [baked(**answers, maturity_level=level) for level in LEVELS]
     for lower, higher in itertools.pairwise(projects):
         assert set(lower.files()) <= set(higher.files())
@@ -139,7 +139,7 @@ def test_each_level_keeps_its_budget_and_the_guide_shows_the_table(baked, proble
         assert all(abs(row[3] - real[3]) <= 100 for row, real in zip(shown, rows, strict=True))
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", SOURCES, ids=ident)
 def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
     project = baked(**answers)
     folders = {}
@@ -157,14 +157,14 @@ YOUNGER = r"^\.ONESHELL|::?:=|^\S+ *!=|\$\((file|let|intcmp) |^(undefine|private
 """What GNU make 3.81, macOS's own, does not know (from the NEWS file of GNU make)."""
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", SOURCES, ids=ident)
 def test_the_makefile_asks_for_nothing_that_macos_s_own_make_lacks(baked, answers):
     for text in (baked(**answers).text("Makefile"), (ROOT / "Makefile").read_text(encoding="utf-8")):
         found = re.search(YOUNGER, text, flags=re.M)
         assert not found, found[0]
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", SOURCES, ids=ident)
 def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
     project = baked(**answers)
     commands = tomllib.loads(project.text("pyproject.toml"))["tool"]["mlops-template"]["commands"]
@@ -180,7 +180,7 @@ def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
 def test_every_table_of_params_toml_is_known_and_read(baked):
     """`params.TABLES` names what any project may have, so that a table in a wrong spelling is an error."""
     tables = set()
-    for answers in COMBINATIONS:
+    for answers in SOURCES:
         project = baked(**answers)
         given = set(tomllib.loads(project.text("params.toml")))
         sources = "".join(project.text(name) for name in project.files() if name.startswith("src/"))
@@ -201,7 +201,7 @@ CALLED_ELSEWHERE = {
 """Names that are called in a way that vulture does not see."""
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", SOURCES, ids=ident)
 def test_nothing_is_there_that_nobody_calls(baked, answers):
     project = baked(**answers)
     looked_at = [name for name in ("src", "examples") if (project.path / name).exists()]
@@ -212,7 +212,7 @@ def test_nothing_is_there_that_nobody_calls(baked, answers):
     assert set(unused) <= CALLED_ELSEWHERE, done.stdout
 
 
-@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["maturity_level"] == "0"], ids=ident)
+@pytest.mark.parametrize("answers", [each for each in SOURCES if each["maturity_level"] == "0"], ids=ident)
 def test_folders_import_one_way_at_level_0_too(baked, answers, tmp_path):
     """From level 1 on `make lint` looks after it; level 0 has the same source and no linter."""
     project = baked(**answers)
@@ -261,7 +261,7 @@ def test_a_project_for_one_s_own_data_speaks_of_no_other_problem(baked, answers)
             assert not PROBLEMS.findall(project.text(name)), name
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", SOURCES, ids=ident)
 def test_pipenv_runs_what_make_runs(baked, answers):
     """Each target is a line of `[scripts]`; where it is one command of the project, the same one."""
     project = baked(**answers)
@@ -277,6 +277,30 @@ def test_pipenv_runs_what_make_runs(baked, answers):
                     name,
                     script,
                 )
+
+
+OF_CI = {"github": r"\.github/.*", "gitlab": r"\.gitlab.*|renovate\.json"}
+ABOUT_CI = {
+    "github": r"github(?!usercontent|\.com/(pre-commit|gitleaks))|dependabot",
+    "gitlab": r"gitlab|renovate",
+}
+KNOWS_BOTH = ("src/night_bus/tools/maturity/workflows.py", "tests/code/test_maturity.py")
+"""The grader reads the files of either."""
+
+
+@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each not in SOURCES], ids=ident)
+def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(baked, answers):
+    project, twin = baked(**answers), baked(**{**answers, "ci": "github"})
+    common = [name for name in twin.files() if not re.fullmatch(OF_CI["github"], name)]
+    own = [name for name in project.files() if re.fullmatch(OF_CI["gitlab"], name)]
+    assert project.files() == sorted([*common, *own])
+    assert bool(own) == (answers["maturity_level"] != "0")
+    differ = {name for name in common if project.text(name) != twin.text(name)}
+    assert differ <= {"README.md", ".cruft.json"}
+    for one, other in ((project, "github"), (twin, "gitlab")):
+        for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock", ".cruft.json"}:
+            found = re.search(ABOUT_CI[other], one.text(name), flags=re.I)
+            assert not found, f"{name} speaks of {found[0]}"
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
@@ -307,6 +331,11 @@ class TestEveryCombination:
                 tomllib.loads(project.text(name))
             elif name.endswith((".yaml", ".yml")):
                 list(yaml.parse(project.text(name)))
+
+
+@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+class TestEverySource:
+    """What holds for the source code and the lock of each."""
 
     def test_the_lock_verifies_and_holds_only_what_is_asked_for(self, baked, unless_known, answers):
         project = baked(**answers)
@@ -350,6 +379,11 @@ class TestEveryCombination:
         imports = [(name, re.findall(r"^\s*(?:from|import) .*", project.text(name), flags=re.M)) for name in source]
         unless_known("imports", [imports, project.text("pyproject.toml")], kept)
 
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+class TestEveryFileOfAnotherTool:
+    """What linters say of all that is no Python."""
+
     def test_the_files_of_other_tools_are_clean(self, baked, unless_known, answers):
         project = baked(**answers)
 
@@ -381,7 +415,7 @@ TYPED = [
         if answers["maturity_level"] == "4" or ident(answers).startswith("churn-local-web")
         else pytest.mark.slow,
     )
-    for answers in COMBINATIONS
+    for answers in SOURCES
     if answers["maturity_level"] != "0"
 ]
 """Level 0 has the source of level 1, and level 4 nearly all that the others have; the rest is among the slow runs."""
@@ -401,9 +435,17 @@ def test_its_types_are_clean(baked, answers, tmp_path_factory):
 SCHEMAS = {
     r"\.github/workflows/.*": ["--builtin-schema", "vendor.github-workflows"],
     r"\.github/dependabot\.yml": ["--builtin-schema", "vendor.dependabot"],
+    r"renovate\.json": ["--builtin-schema", "vendor.renovate"],
     r"(deploy/tracking-server/)?compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
     r"\.devcontainer/devcontainer\.json": ["--schemafile", str(ROOT / "tests" / "devcontainer.schema.json")],
 }
+
+
+def test_dependabot_looks_into_folders_that_are_there(baked):
+    for answers in (each for each in SOURCES if each["maturity_level"] == "1"):
+        project = baked(**answers)
+        for each in yaml.safe_load(project.text(".github/dependabot.yml"))["updates"]:
+            assert (project.path / each["directory"].strip("/")).is_dir(), each
 
 
 def test_the_scripts_of_the_server_are_shell(bake):

@@ -25,7 +25,9 @@ def graded(project, wanted=()):
     return {each["name"]: (each["verdict"], each["evidence"]) for each in said["practices"]}, said["level"]
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+@pytest.mark.parametrize(
+    ("deployment", "ci"), [("web", "github"), ("web", "gitlab"), ("batch", "gitlab"), ("streaming", "github")]
+)
 @pytest.mark.parametrize(
     ("level", "there"),
     [
@@ -36,8 +38,8 @@ def graded(project, wanted=()):
         ("4", {"locked", "checked", "image", "trained", "deployed"}),
     ],
 )
-def test_what_a_fresh_project_brings_is_seen_in_its_files(bake, deployment, level, there):
-    project = bake(**NAMED, deployment=deployment, maturity_level=level).borrow_environment()
+def test_what_a_fresh_project_brings_is_seen_in_its_files(bake, deployment, ci, level, there):
+    project = bake(**NAMED, deployment=deployment, maturity_level=level, ci=ci).borrow_environment()
     found, _ = graded(project, ["locked", "checked", "image", "trained", "deployed"])
     assert {name for name, (verdict, _) in found.items() if verdict == "yes"} == there, found
 

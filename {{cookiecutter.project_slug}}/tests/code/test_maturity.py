@@ -86,8 +86,40 @@ def test_a_job_that_is_switched_off_runs_nothing(other, off):
     assert list(workflows.steps(other(**{".github/workflows/ci.yml": ci}))) == []
 
 
-def test_gitlab_s_jobs_count_too(other):
-    assert engineering.checked(other(Makefile=MAKEFILE, **{".gitlab-ci.yml": GITLAB})).verdict == "yes"
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ("", "yes"),
+        ("  allow_failure: true", "no"),
+        ("  when: manual", "no"),
+        ("  rules: [{when: never}]", "no"),
+        ("  rules: [{if: $CI_PIPELINE_SOURCE == 'merge_request_event'}]", "yes"),
+        ("  rules: [{if: $CI_PIPELINE_SOURCE == 'schedule'}]", "no"),
+    ],
+)
+def test_gitlab_s_jobs_count_too(other, more, verdict):
+    project = other(Makefile=MAKEFILE, **{".gitlab-ci.yml": f"{GITLAB}{more}\n"})
+    assert engineering.checked(project).verdict == verdict
+
+
+def test_gitlab_s_jobs_are_found_in_the_files_that_are_included_and_have_what_they_extend(other):
+    project = other(
+        **{
+            ".gitlab-ci.yml": "include: [{local: /ci/*.yml}, https://example.org/x.yml]",
+            "ci/deploy.yml": """
+                .deploy:
+                  rules:
+                    - if: $CI_PIPELINE_SOURCE =~ /^(schedule|web)$/
+                live:
+                  extends: .deploy
+                  environment: live
+                  script: make deploy
+            """,
+        }
+    )
+    (step,) = workflows.steps(project)
+    assert (step.file, step.job, step.environment) == ("ci/deploy.yml", "live", "live")
+    assert step.events == {"schedule", "workflow_dispatch"}
 
 
 @pytest.mark.parametrize(

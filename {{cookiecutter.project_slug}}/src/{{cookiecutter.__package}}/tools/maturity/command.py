@@ -37,14 +37,14 @@ PRACTICES = (
     Practice(1, "locked", "packages are locked by content", engineering.locked, "pipenv lock"),
     Practice(1, "tested", "the tests pass", engineering.tested, "make test"),
     Practice(1, "noticed", "the tests notice a mistake", engineering.noticed, "write a test that fails if it is made"),
-    Practice(1, "checked", "CI runs the tests", engineering.checked, "run `make test` in .github/workflows/ci.yml"),
+    Practice(1, "checked", "CI runs the tests", engineering.checked, "let CI run `make test`"),
     Practice(1, "image", "the image is built from the lock", engineering.image, "RUN pipenv sync in the Dockerfile"),
     Practice(
         2, "traced", "the version is tied to commit, data and lock", models.traced, "git commit, then make pipeline"
     ),
     Practice(2, "repeated", "training it again gives the same metrics", models.repeated, "make reproduce VERSION="),
     Practice(2, "named", "its data are named by their content", models.named, "make data KEEP=file"),
-    Practice(2, "trained", "a machine trains", models.trained, "run `make pipeline` in .github/workflows/train.yml"),
+    Practice(2, "trained", "a machine trains", models.trained, "let CI run `make pipeline` on a schedule"),
     Practice(
         3, "refused", "a worse model was refused", operation.refused, "make pipeline with a worse setting, committed"
     ),
@@ -52,9 +52,7 @@ PRACTICES = (
     Practice(3, "served", "the champion is what answers", operation.served, "make promote; then predict"),
     Practice(3, "came_true", "what came true is known", operation.came_true, "make truth DATA=file"),
     Practice(3, "taken_back", "a champion was taken back", operation.taken_back, "make rollback"),
-    Practice(
-        3, "deployed", "a machine deploys", operation.deployed, "run `make deploy` in .github/workflows/deploy.yml"
-    ),
+    Practice(3, "deployed", "a machine deploys", operation.deployed, "let CI run `make deploy` in an environment"),
     Practice(4, "watched", "a monitor looks at the answers", operation.watched, "make monitor"),
     Practice(4, "acted", "an alarm led to a decision", operation.acted, "make operate"),
     Practice(4, "by_steps", "a version was rolled out by steps", operation.by_steps, "make operate"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,14 +39,19 @@ class Step:
 
 def steps(project: Project) -> Iterator[Step]:
     """Every line that GitHub Actions or GitLab CI runs and whose failure fails the job; a file that is no YAML has none."""
-    for path in project.files(".github/workflows/*.yml", ".github/workflows/*.yaml", ".gitlab-ci.yml"):
-        try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  a safe loader
-        except (yaml.YAMLError, UnicodeDecodeError):
-            continue
-        if isinstance(content, dict):
-            name = path.relative_to(project.path).as_posix()
-            yield from _gitlab(name, content) if path.name == ".gitlab-ci.yml" else _github(name, content)
+    for path in project.files(".github/workflows/*.yml", ".github/workflows/*.yaml"):
+        yield from _github(path.relative_to(project.path).as_posix(), _read(path))
+    jobs = dict(_jobs(project, ".gitlab-ci.yml"))
+    for name, (file, _) in jobs.items():
+        yield from _gitlab(file, name, _extended(name, jobs))
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  a safe loader
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    return content if isinstance(content, dict) else {}
 
 
 def _github(file: str, content: dict[Any, Any]) -> Iterator[Step]:
@@ -72,18 +78,50 @@ def _elsewhere(given: Any, name: str) -> bool:
     return not any("*" in each or each in MAIN for each in branches) if branches else bool(only.get("tags"))
 
 
-def _gitlab(file: str, content: dict[Any, Any]) -> Iterator[Step]:
-    for name, job in content.items():
-        if not isinstance(job, dict) or "script" not in job or job.get("allow_failure") or str(name).startswith("."):
-            continue
-        rules = job.get("rules") or []
-        if rules and all(isinstance(each, dict) and each.get("when") == "never" for each in rules):
-            continue
-        events = {"workflow_dispatch"} if job.get("when") == "manual" else {"push"}
-        events |= {"schedule"} if "schedule" in str(rules or job.get("only", "")) else set()
-        for given in job["script"] if isinstance(job["script"], list) else [job["script"]]:
-            for line in _lines(given):
-                yield Step(file, str(name), frozenset(events), _environment(job), line)
+def _jobs(project: Project, *patterns: str) -> Iterator[tuple[str, tuple[str, dict[Any, Any]]]]:
+    """What stands at the top of GitLab's files, those that a file includes before its own: name -> file and content."""
+    for path in project.files(*patterns):
+        content = _read(path)
+        included = content.pop("include", None) or []
+        for each in included if isinstance(included, list) else [included]:
+            local = each.get("local", "") if isinstance(each, dict) else "" if "://" in str(each) else str(each)
+            if local.strip("/"):
+                yield from _jobs(project, local.strip("/"))
+        for name, job in content.items():
+            if isinstance(job, dict):
+                yield str(name), (path.relative_to(project.path).as_posix(), job)
+
+
+def _extended(name: str, jobs: dict[str, tuple[str, dict[Any, Any]]], depth: int = 0) -> dict[Any, Any]:
+    """A job with what it has from those that it extends."""
+    own = jobs[name][1]
+    given = own.get("extends") or []
+    whole: dict[Any, Any] = {}
+    for each in given if isinstance(given, list) else [given]:
+        if each in jobs and depth < len(jobs):
+            whole |= _extended(each, jobs, depth + 1)
+    return whole | own
+
+
+SOURCES = {"push": "push", "merge_request_event": "pull_request", "schedule": "schedule", "web": "workflow_dispatch"}
+"""GitLab's names of what starts a pipeline, and GitHub's."""
+
+
+def _gitlab(file: str, name: str, job: dict[Any, Any]) -> Iterator[Step]:
+    if "script" not in job or job.get("allow_failure") or name.startswith("."):
+        return
+    events: set[str] = set()
+    for rule in job.get("rules") or [{}]:
+        when = rule.get("when", job.get("when")) if isinstance(rule, dict) else ""
+        if when not in ("never", "manual"):
+            asked = str(rule.get("if", "")) if isinstance(rule, dict) else ""
+            only = "CI_PIPELINE_SOURCE" in asked and "!" not in asked
+            events |= {event for source, event in SOURCES.items() if source in asked} if only else {"push"}
+        events |= {"workflow_dispatch"} if when == "manual" else set()
+    events |= {"schedule"} if "schedule" in str(job.get("only", "")) else set()
+    for given in job["script"] if isinstance(job["script"], list) else [job["script"]]:
+        for line in _lines(given):
+            yield Step(file, name, frozenset(events), _environment(job), line)
 
 
 def _environment(job: dict[Any, Any]) -> str:
