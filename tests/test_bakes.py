@@ -106,7 +106,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_750), "1": (24, 2_750), "2": (38, 5_000), "3": (49, 6_800), "4": (58, 8_150)}
+BUDGETS = {"0": (24, 2_770), "1": (24, 2_770), "2": (38, 5_040), "3": (49, 6_830), "4": (58, 8_210)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 
