@@ -66,8 +66,10 @@ def test_many_fields_and_who_answers_how_much(bake):
     assert done.returncode == 0, done.stdout + done.stderr
     with service(project) as port:
         assert wrong(port, "axe-core") == {}
+        assert project.make("monitor", "NEW=1").returncode == 0
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/").read().decode()
-    # Six windows are looked at, each with a prediction from the form and one from /docs.
+    # Six windows are opened, each with a prediction from the form and one from /docs.
     in_use = page[page.index("In use") : page.index("How good it is")]
     assert "champion 1" in in_use
     assert '<td class="figure">12</td>' in in_use
+    assert "Last window expected" in in_use

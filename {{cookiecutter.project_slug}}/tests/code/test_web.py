@@ -183,12 +183,18 @@ def test_a_link_fills_the_form_and_predicts_nothing(client):
         assert f'value="{value}"{" selected" * ("<option" in field)}' in field
 
 
-def test_the_page_shows_an_interval_where_an_answer_has_one(predictor, monkeypatch):
-    plain, ends = predictor.predict, {"low": np.array([1.25]), "high": np.array([2.5])}
-    assert "between" not in app.create_app(predictor).test_client().post("/", data=FILLED).text
-    monkeypatch.setattr(predictor, "predict", lambda columns: {**plain(columns), **ends})
-    page = app.create_app(predictor).test_client().post("/", data=FILLED).text
-    assert "between <b>1.25</b> and <b>2.50</b>" in page
+def test_the_page_shows_an_interval_or_a_set_where_an_answer_has_one(predictor, monkeypatch):
+    plain = predictor.predict
+    sets = np.empty(1, object)
+    sets[0] = ["this", "that_too"]
+    for more, said in [
+        ({}, None),
+        ({"low": np.array([1.25]), "high": np.array([2.5])}, "between <b>1.25</b> and <b>2.50</b>"),
+        ({"prediction_set": sets}, "<b>this</b>, <b>that too</b>"),
+    ]:
+        monkeypatch.setattr(predictor, "predict", lambda columns, more=more: {**plain(columns), **more})
+        page = app.create_app(predictor).test_client().post("/", data=FILLED).text
+        assert said in page if said else "between <b>" not in page
 
 
 def test_a_page_of_another_site_can_neither_ask_here_nor_show_this_one(client):

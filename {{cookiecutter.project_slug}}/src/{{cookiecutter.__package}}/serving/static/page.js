@@ -5,7 +5,7 @@ async function predict() {
   const [said, why] = ["said", "why"].map((id) => document.getElementById(id));
   form.ariaBusy = "true";
   try {
-    const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const response = await fetch(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(new FormData(form)) });
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     if (!fresh.getElementById("said")) throw new Error(`status ${response.status}`);
     for (const part of [said, why, ...form.querySelectorAll("p.error")]) part.replaceChildren(...fresh.getElementById(part.id).childNodes);
