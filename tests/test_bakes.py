@@ -106,7 +106,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_750), "1": (24, 2_750), "2": (39, 5_200), "3": (50, 7_000), "4": (59, 8_350)}
+BUDGETS = {"0": (24, 2_770), "1": (24, 2_770), "2": (39, 5_230), "3": (50, 7_030), "4": (59, 8_420)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 

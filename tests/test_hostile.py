@@ -84,6 +84,36 @@ def test_ten_thousand_malformed_bodies_get_no_server_error(port):
     assert seen[422] > 1_000
 
 
+def test_no_form_and_no_link_gets_a_server_error(port):
+    rng, record, seen = random.Random(9697), json.loads(GOOD), set()
+    values = [
+        *VALUES,
+        "%00",
+        "%ed%a0%80",
+        "%ff",
+        "<script>",
+        "1e3",
+        "0001-01-01T00:00",
+        "2024-01-10T08:30Z",
+        "",
+        "&",
+        "=",
+    ]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for number in range(1_000):
+        named = {**record, rng.choice(list(record)): rng.choice(values), rng.choice(values): "1"}
+        form = "&".join(f"{name}={value}" for name, value in named.items()).replace(" ", "+").encode("ascii", "replace")
+        head = {"Content-Type": "application/x-www-form-urlencoded"}
+        link = f"/?{form[:2_000].decode()}" if number % 4 == 0 else "/"
+        connection.request("POST" if number % 4 else "GET", link, form if number % 4 else None, head)
+        response = connection.getresponse()
+        page = response.read()
+        assert b"Traceback" not in page
+        assert b"<script>" not in page
+        seen.add(response.status)
+    assert seen == {200, 422}
+
+
 def test_schemathesis_finds_the_description_true(port):
     import schemathesis
     from hypothesis import HealthCheck, given, settings

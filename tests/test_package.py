@@ -50,7 +50,7 @@ def test_a_wheel_serves_the_page(bake, tmp_path):
                 subprocess.run(["sleep", "0.1"], check=True)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
             assert "How long will the ride take?" in page.read().decode()
-        for path in ("static/page.css", "static/form.js", "openapi.json", "docs"):
+        for path in ("static/page.css", "static/page.js", "openapi.json", "docs"):
             assert answers_at(f"http://127.0.0.1:{port}/{path}")
     finally:
         server.terminate()

@@ -50,10 +50,22 @@ def test_an_explanation_that_cannot_be_given_is_refused(client, query, status, s
     assert said in answer.json["detail"]
 
 
+def test_the_page_has_a_bar_for_what_each_feature_adds(client):
+    filled = {name: value if isinstance(value, str) else json.dumps(value) for name, value in problem.EXAMPLE.items()}
+    page = client.post("/", data=filled).text
+    why = page[page.index("<h3>Why") : page.index('id="share"')]
+    parts = client.post("/predict?explain=true", json=problem.EXAMPLE).json["explanation"]["contributions"]
+    assert why.count("<rect") == min(10, len(parts))
+    largest = max(parts.values(), key=abs)
+    assert f"{largest:+.3g}" in why
+    assert 'width="100.0"' in why
+
+
 def test_a_model_without_explanations_still_answers(trained):
     bare = dataclasses.replace(bundle.read(trained.folder), extras={})
     client = app.create_app(served_model.build(bare)).test_client()
     assert client.post("/predict", json=several(1)[0]).status_code == 200
+    assert "<h3>Why" not in client.post("/", data=several(1)[0]).text
     answer = client.post("/predict?explain=true", json=several(1)[0])
     assert answer.status_code == 422
     assert "train again" in answer.json["detail"]

@@ -1,10 +1,12 @@
 """The HTTP service: one record or many, and a helpful refusal of everything else."""
 
 import json
+import re
 import sys
 
+import numpy as np
 import pytest
-from records import ANSWER, REQUIRED, WRONG, several
+from records import ANSWER, BOUNDED, REQUIRED, WRONG, broken, several
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.data import schema
@@ -115,6 +117,8 @@ def test_without_a_model_only_readiness_and_predictions_fail():
     assert client.get("/livez").status_code == 200
     for response in (client.get("/readyz"), client.post("/predict", json=problem.EXAMPLE)):
         assert (response.status_code, response.json["detail"]) == (503, "it is gone")
+    for page, status in ((client.get("/"), 200), (client.post("/", data={}), 503)):
+        assert (page.status_code, "it is gone" in page.text) == (status, True)
 
 
 def test_a_worker_whose_model_is_gone_says_so_instead_of_dying(monkeypatch, tmp_path):
@@ -128,6 +132,79 @@ def test_the_page_has_a_field_for_each_of_the_record_and_the_model_s_card(client
     page = client.get("/").text
     assert all(f'name="{name}"' in page for name in problem.Record.model_fields)
     assert predictor.card["run_id"] in page
+
+
+FILLED = {name: value if isinstance(value, str) else json.dumps(value) for name, value in problem.EXAMPLE.items()}
+"""The example as a browser sends a form."""
+
+
+def message(page, name):
+    """What the page says beside a field."""
+    return re.search(rf'id="{name}-error">([^<]*)<', page)[1]
+
+
+def test_a_form_is_answered_as_its_record_is(client):
+    answer = client.post("/", data=FILLED)
+    assert answer.status_code == 200
+    assert not any(message(answer.text, name) for name in problem.Record.model_fields)
+    said = re.search(r"<strong>(.*?)</strong>", answer.text)[1]
+    expected = client.post("/predict", json=problem.EXAMPLE).json[problem.TARGET]
+    if problem.TASK == "regression":
+        assert float(said.replace(",", "")) == pytest.approx(expected, rel=0.01)
+    else:
+        assert said == {"True": "yes", "False": "no"}.get(str(expected), str(expected).replace("_", " "))
+
+
+@pytest.mark.parametrize("value", [broken(BOUNDED), ""])
+def test_a_message_stands_beside_the_field_that_it_is_about(client, value):
+    answer = client.post("/", data={**FILLED, BOUNDED.name: value})
+    assert answer.status_code == 422
+    others = [name for name in problem.Record.model_fields if name != BOUNDED.name]
+    assert message(answer.text, BOUNDED.name)
+    assert not any(message(answer.text, name) for name in others)
+
+
+def test_what_a_form_holds_is_counted_and_shown_again(predictor, monkeypatch):
+    refused = []
+    monkeypatch.setattr(predictor, "refused", refused.append, raising=False)
+    page = app.create_app(predictor).test_client().post("/", data={**FILLED, REQUIRED[0].name: "<b>&"})
+    assert refused == [1]
+    assert "&lt;b&gt;&amp;" in page.text or REQUIRED[0].choices
+    assert "<b>&" not in page.text
+
+
+def test_a_link_fills_the_form_and_predicts_nothing(client):
+    record = {name: value if isinstance(value, str) else json.dumps(value) for name, value in several(1)[0].items()}
+    link = re.search(r'id="share" href="([^"]*)"', client.post("/", data=record).text)[1].replace("&amp;", "&")
+    page = client.get(link).text
+    assert "<strong>" not in page
+    for name, value in record.items():
+        field = page[page.index(f'name="{name}"') : page.index(f'id="{name}-error"')]
+        assert f'value="{value}"{" selected" * ("<option" in field)}' in field
+
+
+def test_the_page_shows_an_interval_or_a_set_where_an_answer_has_one(predictor, monkeypatch):
+    plain = predictor.predict
+    sets = np.empty(1, object)
+    sets[0] = ["this", "that_too"]
+    for more, said in [
+        ({}, None),
+        ({"low": np.array([1.25]), "high": np.array([2.5])}, "between <b>1.25</b> and <b>2.50</b>"),
+        ({"prediction_set": sets}, "<b>this</b>, <b>that too</b>"),
+    ]:
+        monkeypatch.setattr(predictor, "predict", lambda columns, more=more: {**plain(columns), **more})
+        page = app.create_app(predictor).test_client().post("/", data=FILLED).text
+        assert said in page if said else "between <b>" not in page
+
+
+def test_a_page_of_another_site_can_neither_ask_here_nor_show_this_one(client):
+    assert client.post("/", data=FILLED, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    for answer in (client.get("/"), client.get("/docs"), client.get("/nothing")):
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_a_parameter_that_is_unknown_is_refused(client):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from .. import problem
+from ..base import params
 from ..base.fields import Columns
 from ..model.following import Around
 from ..model.predictor import Predicts
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 TOGETHER = "PROMETHEUS_MULTIPROC_DIR"
 """The folder in which the workers of a service count together; prometheus-client reads the variable when it is imported."""
+
+SEEN = params.ROOT / "reports" / "monitor.prom"
+"""What `make monitor` and `make operate` saw last, where they run beside the service."""
 
 BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 
@@ -81,6 +86,22 @@ class Counted(Around):
         for labels, count in collections.Counter(pairs).items():
             self._counts.answers.labels(*labels).inc(count)
         return answers
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the model says of itself, how much each version answered, and what a monitor on this machine saw last."""
+        from prometheus_client.parser import text_string_to_metric_families as parsed
+
+        text = self.metrics().decode() + (SEEN.read_text(encoding="utf-8") if SEEN.is_file() else "")
+        found: dict[str, dict[str, float]] = collections.defaultdict(dict)
+        for each in (sample for family in parsed(text) for sample in family.samples):
+            found[each.name][" ".join(each.labels[name] for name in sorted(each.labels))] = each.value
+        window, card = found["monitor_window"], self._inner.card
+        kept = [name for name in (problem.METRIC, "expected") if name in window]
+        told = {f"last_window_{name}": window[name] for name in kept}
+        alarms = {"alarms": ", ".join(found["monitor_alarm"]) or None} if window else {}
+        answers = {name: int(count) for name, count in found["model_predictions_total"].items()}
+        return {**card, "serving": {**card.get("serving", {}), "answers": answers, **told, **alarms}}
 
     def metrics(self) -> bytes:
         """All counts, and what answers at this moment, in Prometheus's own format."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import sys
 from typing import Annotated, Any
 
 import numpy as np
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, abort, render_template, request
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException
@@ -29,6 +30,14 @@ RECORD = TypeAdapter(schema.Keyed)
 MAX_ERRORS = 20
 """How many bad fields an answer lists; the rest is counted."""
 
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What a browser is told with each page and error: files of this service alone, in no frame; an answer's bytes are no page."""
+
 
 class Web(params.Section):
     """What a request may ask for."""
@@ -43,23 +52,17 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     app = Flask(__name__)
     limits = limits or Web()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
+    app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    # A service that follows the champion may answer with other fields tomorrow.
+    api = functools.partial(_openapi, app, predictor, limits)
     records = TypeAdapter(Annotated[list[schema.Keyed], Field(max_length=limits.max_records)])
+
+    def gone() -> Response:
+        return _problem(503, "no model is loaded", why_not)
 
     @app.post("/predict")
     def predict() -> Response:
-        return _predict(predictor, limits, records) if predictor else _problem(503, "no model is loaded", why_not)
-
-    @app.get("/ping")
-    def ping() -> Response:
-        return Response("PONG", mimetype="text/plain")
-
-    @app.get("/livez")
-    def livez() -> Response:
-        return _json({"status": "alive"})
-
-    @app.get("/readyz")
-    def readyz() -> Response:
-        return _json({"status": "ready"}) if predictor else _problem(503, "no model is loaded", why_not)
+        return _predict(predictor, limits, records) if predictor else gone()
 
     @app.get("/version")
     def version() -> Response:
@@ -67,20 +70,24 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
         known = {name: card.get(name) for name in ("name", "model_version", "run_id", "git_commit", "created")}
         return _json({**known, **card.get("serving", {}), "python": platform.python_version()})
 
-    @app.get("/openapi.json")
-    def specification() -> Response:
-        return _json(_openapi(app, predictor, limits))
+    @app.route("/", methods=["GET", "POST"])
+    def page() -> Response:
+        posted = request.method == "POST"
+        if posted and request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+            abort(403, "a page of another site may not have its visitors fill the log of predictions")
+        sent = request.form if posted else request.args
+        given = {field.name: sent[field.name] for field in schema.FIELDS if sent.get(field.name)}
+        answer, errors = _asked(predictor, given) if posted and predictor else ({}, {})
+        known = {"problem": problem, "columns": schema.FIELDS, "card": predictor and predictor.card, "why_not": why_not}
+        shown = known | {"answer": answer, "errors": errors, "given": given if posted or given else problem.EXAMPLE}
+        status = 422 if errors else 503 if posted and not predictor else 200
+        return Response(render_template("index.html", api=api(), **shown), status, SAFE)
 
-    @app.get("/docs")
-    def docs() -> str:
-        return render_template("docs.html", api=_openapi(app, predictor, limits))
-
-    @app.get("/")
-    def page() -> str:
-        record = problem.Record.model_json_schema()
-        known = {"problem": problem, "card": predictor and predictor.card, "why_not": why_not}
-        return render_template("index.html", fields=record["properties"], required=record.get("required", []), **known)
-
+    app.add_url_rule("/ping", "ping", lambda: Response("PONG", mimetype="text/plain"))
+    app.add_url_rule("/livez", "livez", lambda: _json({"status": "alive"}))
+    app.add_url_rule("/readyz", "readyz", lambda: _json({"status": "ready"}) if predictor else gone())
+    app.add_url_rule("/openapi.json", "specification", lambda: _json(api()))
+    app.add_url_rule("/docs", "docs", lambda: Response(render_template("docs.html", api=api()), 200, SAFE))
     if counted := getattr(predictor, "metrics", None):
         app.add_url_rule("/metrics", view_func=lambda: Response(counted(), content_type="text/plain; version=0.0.4"))
     app.register_error_handler(HTTPException, _http_error)
@@ -95,8 +102,8 @@ def _openapi(app: Flask, predictor: Predicts | None, limits: Web) -> dict[str, A
     record["properties"][problem.ID] |= {"description": "What the sender calls this record, if anything"}
     answer = problem.Answer.model_json_schema()
     fields, additions = (predictor.fields, predictor.additions) if predictor else ({}, {})
-    name = {PREDICTION: {"type": "string", "description": "Names this prediction; never the same twice"}}
-    answer["properties"] |= {**fields, **name}
+    answer["properties"] |= fields
+    answer["properties"][PREDICTION] = {"type": "string", "description": "Names this prediction; never the same twice"}
     answer["required"] = list(answer["properties"])
     answer["properties"] |= {addition.field: addition.schema for addition in additions.values()}
     known = {"name": params.names()["name"], "record": record, "answer": answer, "problem": problem}
@@ -129,11 +136,7 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
         return _problem(413, "too many records", f"at most {most} at once with {' and '.join(wanted)}")
     name = secrets.token_hex(16)
     names = [f"{name}-{number}" for number in range(len(records))] if many else [name]
-    ids = np.array([getattr(record, problem.ID) for record in records], object)
-    columns = schema.columns(records) | {problem.ID: ids, PREDICTION: np.array(names, object)}
-    answers = {name: each.tolist() for name, each in predictor.predict(columns).items()}
-    version, answers[PREDICTION] = answers["model_version"][0] if records else "", names
-    rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
+    rows, columns = _answered(predictor, records, names)
     for each in wanted:
         try:
             for row, value in zip(rows, predictor.additions[each].rows(columns), strict=True):
@@ -142,8 +145,39 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
             return _problem(422, f"{each} is not possible", str(error))
     answer = _json(rows if many else rows[0])
     # What the access log tells of a request; the ids of a list begin with it.
-    answer.headers["X-Model-Version"], answer.headers["X-Prediction-Id"] = version, name
+    answer.headers["X-Model-Version"] = rows[0]["model_version"] if rows else ""
+    answer.headers["X-Prediction-Id"] = name
     return answer
+
+
+def _answered(predictor: Predicts, records: list[Any], names: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """An answer for each record, and the records as columns."""
+    ids = np.array([getattr(record, problem.ID) for record in records], object)
+    columns = schema.columns(records) | {problem.ID: ids, PREDICTION: np.array(names, object)}
+    answers = {name: each.tolist() for name, each in predictor.predict(columns).items()} | {PREDICTION: names}
+    return [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)], columns
+
+
+def _asked(predictor: Predicts, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The answer to what was filled into the page's form, or what is wrong with its fields."""
+    predictor = predictor.snapshot()
+    # A form has text alone: it becomes what a field wants, and the name of a choice that is a number that number.
+    typed = {
+        field.name: next((each for each in field.choices if str(each) == given[field.name]), given[field.name])
+        for field in schema.FIELDS
+        if field.name in given
+    }
+    try:
+        record = RECORD.validate_python(typed, strict=False)
+    except ValidationError as error:
+        predictor.refused(1)
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return {}, {str(each["loc"][0]) if each["loc"] else "": each["msg"] for each in found}
+    rows, columns = _answered(predictor, [record], [secrets.token_hex(16)])
+    for addition in predictor.additions.values():
+        with contextlib.suppress(ModelError):
+            rows[0][addition.field] = addition.rows(columns)[0]
+    return rows[0], {}
 
 
 def _body(most: int) -> bytes:
@@ -162,7 +196,7 @@ def _json(content: Any) -> Response:
 def _problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """An error in the form of RFC 9457."""
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-    return Response(json.dumps(content), status, mimetype="application/problem+json")
+    return Response(json.dumps(content), status, SAFE, mimetype="application/problem+json")
 
 
 def _http_error(error: HTTPException) -> Response:
