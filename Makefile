@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything lives in this folder: packages in .venv, pipenv itself in .pipenv, bakes in build.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all benchmarks environment lint relock clean
+.PHONY: help demo test test-all benchmarks docs environment lint relock clean
 
 PYTHON ?= python3
 PORT ?= 9696
@@ -70,6 +70,9 @@ benchmarks: environment  ## measure against named peers and write docs/benchmark
 	@$(RUN) scripts/other_answers.py --spark --pipenv "$(PIPENV)" "$(SHARED)/.venv"
 	@failed=; for each in $(or $(NAME),bake train batch stream serve); do echo "benchmarks/$$each.py"; $(RUN) benchmarks/$$each.py || failed="$$failed $$each"; done; \
 	  test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
+
+docs: .venv/.dev  ## build the documentation site into build/site
+	@$(RUN) -m zensical build --strict
 
 lint: .venv/.dev  ## check the style of hooks, scripts, benchmarks and tests
 	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests benchmarks
