@@ -13,9 +13,9 @@ import textwrap
 
 import pytest
 import yaml
-from conftest import COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident
+from conftest import COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
 from test_delivery import CLUSTER
-from test_remote import team_server
+from test_remote import Team
 
 TOOL = ROOT / "build" / "node" / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
 GITLAB = [each for each in COMBINATIONS if each["ci"] == "gitlab" and each["maturity_level"] != "0"]
@@ -364,9 +364,11 @@ def test_what_is_new_is_scored_with_the_model_that_was_trained(bake, machine, sy
     project = bake(**NAMED, deployment="batch", tracking="remote", ci=system)
     scored = machine.scratch / "scored"
     served = machine.clone(project)
-    assert served.make("data").returncode == 0
-    rows = str(served.path / "data" / "sample.parquet")
-    with team_server(served) as people:
+    assert served.make("data", "tracking-secrets").returncode == 0
+    rows = str(served.path / "data")
+    with tracking_server(served) as address:
+        people = Team(served, address, {})
+        people.add("max", "maintainer")
         given = people.variables("max")
         if system == "gitlab":
             gitlab(machine, project, TASK="train", **given)
