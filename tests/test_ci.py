@@ -13,7 +13,7 @@ import textwrap
 
 import pytest
 import yaml
-from conftest import COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
+from conftest import CHOICES, COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
 from test_delivery import CLUSTER
 from test_remote import Team
 
@@ -143,6 +143,24 @@ def test_both_systems_run_the_same_commands(baked, answers):
         ours = commands(gitlab_lines(project.text(f".gitlab/ci/{TWINS[name]}")))
         assert ours == commands(github_lines(twin.text(f".github/workflows/{name}"))), name
         assert ours
+
+
+@pytest.mark.parametrize("deployment", CHOICES["deployment"])
+def test_only_jobs_that_ask_the_tracking_server_have_a_log_in_to_it(baked, deployment):
+    answers = {"problem": "own", "tracking": "remote", "deployment": deployment, "maturity_level": "4"}
+    project, twin = baked(**answers, ci="gitlab"), baked(**answers, ci="github")
+    having = {}
+    for name in TWINS:
+        if f".github/workflows/{name}" in twin.files():
+            text = twin.text(f".github/workflows/{name}")
+            steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]
+            theirs = [step["run"] for step in steps if "MLFLOW_TRACKING_URI" in step.get("env", {})]
+            jobs = yaml.safe_load(project.text(f".gitlab/ci/{TWINS[name]}")).values()
+            ours = [job["script"] for job in jobs if isinstance(job.get("environment"), dict)]
+            having[name] = len(theirs), len(ours)
+            assert {each for lines in ours for each in commands(lines)} >= set(commands(theirs))
+    assert all(theirs == ours for theirs, ours in having.values()), having
+    assert having["train.yml"] == having["deploy.yml"] == (1, 1)
 
 
 def test_the_page_names_what_a_team_sets_and_what_its_pipelines_do(baked):
