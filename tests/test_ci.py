@@ -351,7 +351,7 @@ def test_a_change_is_checked_and_its_image_built(bake, machine, system):
 
 @pytest.mark.slow
 def test_jenkins_trains(bake, machine):
-    clone = jenkins(machine, bake(**NAMED), "Setup", "Train", DATA="", TRIGGER="timer")
+    clone = jenkins(machine, bake(**NAMED), "Setup", "Train", DATA="")
     assert "version" in clone.make("registry").stdout
 
 
