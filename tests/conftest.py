@@ -25,6 +25,8 @@ SHARED = ROOT / "build" / "a space" / "ride-duration"
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 CHOICES = {name: sorted(values) for name, values in QUESTIONS.items() if isinstance(values, list) and name[0] != "_"}
 COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""What the documents promise and CI tests with."""
 AUTHOR = 'Žofia "Zoë" O\'Brien \\ 王'
 NAMED = {"project_name": "Night Bus", "description": 'Says "when" & why.', "author": AUTHOR}
 """Answers that are nobody's default: whatever of the template's own shows up in such a bake has leaked."""
