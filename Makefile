@@ -70,9 +70,10 @@ benchmarks: environment  ## measure against named peers and write docs/benchmark
 	@failed=; for each in $(or $(NAME),bake train batch stream serve); do echo "benchmarks/$$each.py"; $(RUN) benchmarks/$$each.py || failed="$$failed $$each"; done; \
 	  test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
 
-lint: .venv/.dev  ## check the style of hooks, scripts, benchmarks and tests
+lint: .venv/.dev  ## check hooks, scripts, benchmarks, tests and workflows
 	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests benchmarks
 	@$(RUN) -m ruff format --check scripts tests benchmarks
+	@.venv/$(BIN)/zizmor --offline --quiet --persona auditor .github
 
 relock: .venv/.dev  ## resolve every project's packages anew and renew the hashes
 	@$(RUN) scripts/relock.py

@@ -19,7 +19,7 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with tags of its own, as GitLab's `!reference`, whose content is left out."""
 
 
-Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+Loader.add_multi_constructor("!", lambda *_: None)
 
 
 MAIN = ("main", "master", "trunk", "develop")
@@ -40,7 +40,7 @@ def steps(project: Project) -> Iterator[Step]:
     """Every line that GitHub Actions or GitLab CI runs and whose failure fails the job; a file that is no YAML has none."""
     for path in project.files(".github/workflows/*.yml", ".github/workflows/*.yaml", ".gitlab-ci.yml"):
         try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  a safe loader
+            content = Loader(path.read_text(encoding="utf-8")).get_single_data()
         except (yaml.YAMLError, UnicodeDecodeError):
             continue
         if isinstance(content, dict):
