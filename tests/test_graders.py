@@ -83,7 +83,8 @@ def test_bandit_finds_nothing_that_ruff_is_not_told_of(baked, tmp_path):
         place.write_text(text, encoding="utf-8")
     code, told = run(tmp_path, "bandit", "--quiet", "--recursive", "--skip", ",".join(skipped), ".")
     assert code == 0, told
-    assert not [name for (name, text) in texts if "nosec" in text]
+    # The heartbeat of gunicorn's workers is in memory; nothing else is excused.
+    assert {name for name, text in texts if "nosec" in text} == {"gunicorn.conf.py"}
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
