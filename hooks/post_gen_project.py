@@ -101,7 +101,7 @@ KEEP = {
     **each(".github/workflows/", "deploy", ".yml", GITHUB, DELIVERY),
     **each(".github/workflows/", "operate", ".yml", GITHUB, OPERATION),
     **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING),
-    **each("", ".gitlab-ci.yml .gitlab/ci/check.yml renovate.json", "", GITLAB, DEVOPS),
+    **each("", ".gitlab-ci.yml .gitlab/ci/audit.yml .gitlab/ci/check.yml renovate.json", "", GITLAB, DEVOPS),
     **each(".gitlab/ci/", "train", ".yml", GITLAB, TRAINING),
     **each(".gitlab/ci/", "deploy", ".yml", GITLAB, DELIVERY),
     **each(".gitlab/ci/", "operate", ".yml", GITLAB, OPERATION),

@@ -21,7 +21,8 @@ TOOL = ROOT / "build" / "node" / "node_modules" / "gitlab-ci-local" / "dist" / "
 GITLAB = [each for each in COMBINATIONS if each["ci"] == "gitlab" and each["maturity_level"] != "0"]
 DELIVERY = {"model", "push", "scan", "staging", "production"}
 JOBS = {
-    "check": {"test", "test-3.12", "test-3.11", "build"},
+    "check": {"test", "test-3.14", "test-3.12", "test-3.11", "build"},
+    "audit": {"audit"},
     "train": {"train"},
     "train and deploy": {"train"} | DELIVERY,
     "deploy": DELIVERY,
@@ -107,6 +108,7 @@ def test_gitlab_ci_local_finds_a_mistake(tmp_path):
 
 TWINS = {
     "ci.yml": "check.yml",
+    "audit.yml": "audit.yml",
     "train.yml": "train.yml",
     "score.yml": "score.yml",
     "deploy.yml": "deploy.yml",
