@@ -70,14 +70,15 @@ def test_pyproject_and_the_hooks_have_a_known_form(baked, unless_known, answers)
     unless_known("validate-pyproject", written(project, r"\.pre-commit|pyproject\.toml"), valid)
 
 
-def test_bandit_finds_nothing_that_ruff_is_not_told_of(baked, tmp_path):
+@pytest.mark.parametrize("level", [*(pytest.param(level, marks=pytest.mark.slow) for level in "0123"), "4"])
+def test_bandit_finds_nothing_that_ruff_is_not_told_of(baked, tmp_path, level):
     """ruff's rules named S are bandit's: what `pyproject.toml` gives a reason for is left out here too, and no more."""
     ignored = tomllib.loads(baked(**LINTED[0]).text("pyproject.toml"))["tool"]["ruff"]["lint"]["ignore"]
     skipped = [f"B{rule[1:]}" for rule in ignored if re.fullmatch(r"S\d+", rule)]
     # That a module starts programs is no finding: each place where it does is looked at.
     skipped.append("B404")
     texts = {}
-    for answers in COMBINATIONS:
+    for answers in [each for each in COMBINATIONS if each["maturity_level"] == level]:
         project = baked(**answers)
         for name in project.files():
             if name.endswith(".py") and not name.startswith("tests/"):
