@@ -442,13 +442,6 @@ SCHEMAS = {
 }
 
 
-def test_dependabot_looks_into_folders_that_are_there(baked):
-    for answers in (each for each in SOURCES if each["maturity_level"] == "1"):
-        project = baked(**answers)
-        for each in yaml.safe_load(project.text(".github/dependabot.yml"))["updates"]:
-            assert all((project.path / folder.strip("/")).is_dir() for folder in each["directories"]), each
-
-
 def test_the_scripts_of_the_server_are_shell(bake):
     project = bake(**NAMED, tracking="remote")
     for script in ("start.sh", "backup.sh", "restore.sh"):

@@ -114,7 +114,7 @@ TWINS = {
     "deploy.yml": "deploy.yml",
     "operate.yml": "operate.yml",
 }
-COMMAND = r"(?:\bmake|\.venv/bin/python|\bkubectl|\bimage --severity) [^|;&)>\n]*"
+COMMAND = r"(?:\bmake|\.venv/bin/python|\bkubectl|--severity) [^|;&)>\n]*"
 
 
 def github_lines(text):

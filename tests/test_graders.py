@@ -162,7 +162,7 @@ UPDATED = {
 """Which files each of Dependabot's ecosystems reads."""
 
 
-@pytest.mark.parametrize("answers", LINTED, ids=ident)
+@pytest.mark.parametrize("answers", [each for each in LINTED if each["ci"] == "github"], ids=ident)
 def test_dependabot_looks_wherever_something_is_pinned(baked, answers):
     project = baked(**answers)
     updates = yaml.safe_load(project.text(".github/dependabot.yml"))["updates"]
