@@ -22,12 +22,12 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
 # Which Pythons will do, in words that Python 2 understands too; without venv none does.
-FIT := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+FIT := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
 .pipenv/.ready:
 	@$(PYTHON) -c '$(FIT)' > /dev/null 2>&1 || { \
-	  found=$$(for each in python3.13 python3.12 python3.11; do $$each -c '$(FIT)' > /dev/null 2>&1 && printf ' %s' $$each; done); \
-	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1 | tail -n 1); needed is Python 3.11 to 3.13 with its venv module" >&2; \
+	  found=$$(for each in python3.14 python3.13 python3.12 python3.11; do $$each -c '$(FIT)' > /dev/null 2>&1 && printf ' %s' $$each; done); \
+	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1 | tail -n 1); needed is Python 3.11 to 3.14 with its venv module" >&2; \
 	  for each in $$found; do echo "this machine has it: make $(or $(MAKECMDGOALS),demo) PYTHON=$$each" >&2; exit 1; done; \
 	  echo "install one (Debian, Ubuntu: python3.12 python3.12-venv), then: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Installing pipenv into .pipenv"
@@ -74,9 +74,10 @@ benchmarks: environment  ## measure against named peers and write docs/benchmark
 docs: .venv/.dev  ## build the documentation site into build/site
 	@$(RUN) -m zensical build --strict
 
-lint: .venv/.dev  ## check the style of hooks, scripts, benchmarks and tests
+lint: .venv/.dev  ## check hooks, scripts, benchmarks, tests and workflows
 	@$(RUN) -m ruff check hooks/post_gen_project.py scripts tests benchmarks
 	@$(RUN) -m ruff format --check scripts tests benchmarks
+	@.venv/$(BIN)/zizmor --offline --quiet --persona auditor .github
 
 relock: .venv/.dev  ## resolve every project's packages anew and renew the hashes
 	@$(RUN) scripts/relock.py

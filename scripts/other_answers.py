@@ -13,6 +13,7 @@ WANTED = {
     "batch": ({"deployment": "batch"}, "packages"),
     "streaming": ({"deployment": "streaming"}, "packages broker"),
     "remote": ({"tracking": "remote"}, "tracking"),
+    "audit": ({}, "audit"),
 }
 SPARK = {"spark": ({"deployment": "batch"}, "spark")}
 

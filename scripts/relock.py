@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "templates" / "locks"
 DEPLOYMENTS = ("web", "batch", "streaming")
 CATEGORIES = {
-    name: name for name in (*DEPLOYMENTS, "basic", "monitor", "train", "tracking", "notebook", "broker", "spark")
+    name: name
+    for name in (*DEPLOYMENTS, "basic", "monitor", "train", "tracking", "notebook", "broker", "spark", "audit")
 } | {"dev-packages": "develop"}
 
 

@@ -27,6 +27,8 @@ CHOICES = {name: sorted(values) for name, values in QUESTIONS.items() if isinsta
 COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
 SOURCES = [answers for answers in COMBINATIONS if answers["ci"] == CHOICES["ci"][0]]
 """What holds for source code is checked once: another answer to `ci` changes other files, as a test of `test_bakes` proves."""
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""What the documents promise and CI tests with."""
 AUTHOR = 'Žofia "Zoë" O\'Brien \\ 王'
 NAMED = {"project_name": "Night Bus", "description": 'Says "when" & why.', "author": AUTHOR}
 """Answers that are nobody's default: whatever of the template's own shows up in such a bake has leaked."""

@@ -106,7 +106,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_770), "1": (24, 2_770), "2": (39, 5_230), "3": (50, 7_030), "4": (59, 8_420)}
+BUDGETS = {"0": (24, 2_780), "1": (24, 2_780), "2": (39, 5_300), "3": (50, 7_100), "4": (59, 8_480)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 
@@ -204,12 +204,13 @@ CALLED_ELSEWHERE = {
 @pytest.mark.parametrize("answers", SOURCES, ids=ident)
 def test_nothing_is_there_that_nobody_calls(baked, answers):
     project = baked(**answers)
-    looked_at = [name for name in ("src", "examples") if (project.path / name).exists()]
+    looked_at = [name for name in ("src", "examples", "deploy") if (project.path / name).exists()]
     command = [sys.executable, "-m", "vulture", *looked_at, "--min-confidence", "60"]
     done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
     assert not done.stderr
     unused = re.findall(r"unused (?:function|method|class|import|property) '(\w+)'", done.stdout)
     assert set(unused) <= CALLED_ELSEWHERE, done.stdout
+    assert not re.findall(r".*\((?:[89]\d|100)% confidence\)", done.stdout), "vulture is sure of these"
 
 
 @pytest.mark.parametrize("answers", [each for each in SOURCES if each["maturity_level"] == "0"], ids=ident)
@@ -403,7 +404,7 @@ class TestEveryFileOfAnotherTool:
                 unless_known(words, project.text(name), lambda words=words: clean(*words))
         workflows = [project.text(name) for name in project.files() if name.startswith(".github/")]
         if workflows:
-            words = ["zizmor", "--offline", "--quiet", "--persona", "pedantic", ".github"]
+            words = ["zizmor", "--offline", "--quiet", "--persona", "auditor", ".github"]
             unless_known(words, workflows, lambda: clean(*words))
             unless_known(["actionlint"], workflows, lambda: lint_workflows(project.path))
 
@@ -441,13 +442,6 @@ SCHEMAS = {
 }
 
 
-def test_dependabot_looks_into_folders_that_are_there(baked):
-    for answers in (each for each in SOURCES if each["maturity_level"] == "1"):
-        project = baked(**answers)
-        for each in yaml.safe_load(project.text(".github/dependabot.yml"))["updates"]:
-            assert (project.path / each["directory"].strip("/")).is_dir(), each
-
-
 def test_the_scripts_of_the_server_are_shell(bake):
     project = bake(**NAMED, tracking="remote")
     for script in ("start.sh", "backup.sh", "restore.sh"):
@@ -466,7 +460,7 @@ def test_a_slug_of_the_greatest_length_is_clean_too(bake):
 
 def test_the_template_s_own_workflows_are_clean():
     lint_workflows(ROOT)
-    command = [f"{ROOT}/.venv/bin/zizmor", "--offline", "--quiet", ".github"]
+    command = [f"{ROOT}/.venv/bin/zizmor", "--offline", "--quiet", "--persona", "auditor", ".github"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

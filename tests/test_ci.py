@@ -13,15 +13,16 @@ import textwrap
 
 import pytest
 import yaml
-from conftest import COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident
+from conftest import CHOICES, COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
 from test_delivery import CLUSTER
-from test_remote import team_server
+from test_remote import Team
 
 TOOL = ROOT / "build" / "node" / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
 GITLAB = [each for each in COMBINATIONS if each["ci"] == "gitlab" and each["maturity_level"] != "0"]
 DELIVERY = {"model", "push", "scan", "staging", "production"}
 JOBS = {
-    "check": {"test", "test-3.12", "test-3.11", "build"},
+    "check": {"test", "test-3.14", "test-3.12", "test-3.11", "build"},
+    "audit": {"audit"},
     "train": {"train"},
     "train and deploy": {"train"} | DELIVERY,
     "deploy": DELIVERY,
@@ -107,12 +108,13 @@ def test_gitlab_ci_local_finds_a_mistake(tmp_path):
 
 TWINS = {
     "ci.yml": "check.yml",
+    "audit.yml": "audit.yml",
     "train.yml": "train.yml",
     "score.yml": "score.yml",
     "deploy.yml": "deploy.yml",
     "operate.yml": "operate.yml",
 }
-COMMAND = r"(?:\bmake|\.venv/bin/python|\bkubectl|\bimage --severity) [^|;&)>\n]*"
+COMMAND = r"(?:\bmake|\.venv/bin/python|\bkubectl|--severity) [^|;&)>\n]*"
 
 
 def github_lines(text):
@@ -143,6 +145,24 @@ def test_both_systems_run_the_same_commands(baked, answers):
         ours = commands(gitlab_lines(project.text(f".gitlab/ci/{TWINS[name]}")))
         assert ours == commands(github_lines(twin.text(f".github/workflows/{name}"))), name
         assert ours
+
+
+@pytest.mark.parametrize("deployment", CHOICES["deployment"])
+def test_only_jobs_that_ask_the_tracking_server_have_a_log_in_to_it(baked, deployment):
+    answers = {"problem": "own", "tracking": "remote", "deployment": deployment, "maturity_level": "4"}
+    project, twin = baked(**answers, ci="gitlab"), baked(**answers, ci="github")
+    having = {}
+    for name in TWINS:
+        if f".github/workflows/{name}" in twin.files():
+            text = twin.text(f".github/workflows/{name}")
+            steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]
+            theirs = [step["run"] for step in steps if "MLFLOW_TRACKING_URI" in step.get("env", {})]
+            jobs = yaml.safe_load(project.text(f".gitlab/ci/{TWINS[name]}")).values()
+            ours = [job["script"] for job in jobs if isinstance(job.get("environment"), dict)]
+            having[name] = len(theirs), len(ours)
+            assert {each for lines in ours for each in commands(lines)} >= set(commands(theirs))
+    assert all(theirs == ours for theirs, ours in having.values()), having
+    assert having["train.yml"] == having["deploy.yml"] == (1, 1)
 
 
 def test_the_page_names_what_a_team_sets_and_what_its_pipelines_do(baked):
@@ -199,7 +219,7 @@ class Machine:
     """Clean clones of a project, and the environment that a job's lines run in."""
 
     def __init__(self, programs, state, scratch):
-        self.programs, self.state, self.scratch, self.clones = programs, state, scratch, 0
+        self.programs, self.state, self.scratch, self.clones, self.given = programs, state, scratch, 0, {}
         (scratch / "home").mkdir()
 
     def clone(self, project):
@@ -219,7 +239,7 @@ class Machine:
             HOME=str(self.scratch / "home"), NOTES=str(self.scratch / "notes"), MYPY_CACHE_DIR=MYPY
         )
         own["PIPENV"] = f'"{ROOT}/.pipenv/bin/pipenv"'
-        return own | {"PATH": f"{self.programs}:{own['PATH']}"} | more
+        return own | {"PATH": f"{self.programs}:{own['PATH']}"} | self.given | more
 
     def notes(self):
         """How the programs that are played were called."""
@@ -333,7 +353,7 @@ def test_a_change_is_checked_and_its_image_built(bake, machine, system):
 
 @pytest.mark.slow
 def test_jenkins_trains(bake, machine):
-    clone = jenkins(machine, bake(**NAMED), "Setup", "Train", DATA="", TRIGGER="timer")
+    clone = jenkins(machine, bake(**NAMED), "Setup", "Train", DATA="")
     assert "version" in clone.make("registry").stdout
 
 
@@ -364,9 +384,11 @@ def test_what_is_new_is_scored_with_the_model_that_was_trained(bake, machine, sy
     project = bake(**NAMED, deployment="batch", tracking="remote", ci=system)
     scored = machine.scratch / "scored"
     served = machine.clone(project)
-    assert served.make("data").returncode == 0
-    rows = str(served.path / "data" / "sample.parquet")
-    with team_server(served) as people:
+    assert served.make("data", "tracking-secrets").returncode == 0
+    rows = str(served.path / "data")
+    with tracking_server(served) as address:
+        people = Team(served, address, {})
+        people.add("max", "maintainer")
         given = people.variables("max")
         if system == "gitlab":
             gitlab(machine, project, TASK="train", **given)
@@ -387,6 +409,8 @@ def test_a_round_is_run_where_the_project_serves(bake, machine, system):
     project = bake(**NAMED, maturity_level="4", ci=system)
     serving = machine.clone(project)
     assert serving.make("pipeline").returncode == 0
+    # The shared packages do not say where the project's own package is, as its environment would.
+    machine.given = {"PYTHONPATH": str(serving.path / "src")}
     given = {"OPERATE_FOLDER": str(serving.path)}
     if system == "gitlab":
         gitlab(machine, project, TASK="operate", RETRAIN="it was asked for", **given)

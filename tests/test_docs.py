@@ -6,6 +6,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -18,13 +19,13 @@ REWRITE = bool(os.environ.get("DOCS"))
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    config = tmp_path / "zensical.toml"
-    text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
-    config.write_text(text.replace('"docs"', f'"{DOCS.as_posix()}"').replace('"build/site"', '"site"'), encoding="utf-8")
-    command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(config)]
+    pytest.importorskip("zensical", reason="zensical needs Python 3.11.5 or newer")
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    front = (tmp_path / "build" / "site" / "index.html").read_text(encoding="utf-8")
     assert "<h1" in front
     # Readers behind a company's proxy get all of a page from the site itself.
     assert not re.findall(r'<(?:script|img|link rel="stylesheet")[^>]+(?:src|href)="https?://[^"]+"', front)
@@ -117,7 +118,11 @@ def reference(baked):
             "",
             table(
                 ["command", "in", "what it does"],
-                [[f"`make {name}`", where(ways), meaning] for name, (meaning, ways) in commands.items() if name != "help"],
+                [
+                    [f"`make {name}`", where(ways), meaning]
+                    for name, (meaning, ways) in commands.items()
+                    if name != "help"
+                ],
             ),
             "",
         ]
@@ -141,9 +146,25 @@ def architecture(project):
                 for each in node.names:
                     there = [*base, *(node.module or each.name).split(".")]
                     arrows.add((folder, there[0] if there[0] in FOLDERS else "the files at the top"))
-    lines = [f"    {FOLDERS.get(one, 'top')} --> {FOLDERS.get(other, 'top')}" for one, other in sorted(arrows) if one != other]
+    lines = [
+        f"    {FOLDERS.get(one, 'top')} --> {FOLDERS.get(other, 'top')}"
+        for one, other in sorted(arrows)
+        if one != other
+    ]
     named = [f'    {short}["{folder}"]' for folder, short in FOLDERS.items() if folder in folders]
-    parts = ["# Architecture", "", ARCHITECTURE, "", "```mermaid", "flowchart TD", '    top["the files at the top"]', *named, *lines, "```", ""]
+    parts = [
+        "# Architecture",
+        "",
+        ARCHITECTURE,
+        "",
+        "```mermaid",
+        "flowchart TD",
+        '    top["the files at the top"]',
+        *named,
+        *lines,
+        "```",
+        "",
+    ]
     for folder in ["the files at the top", *FOLDERS]:
         if folder in folders:
             parts += [f"## {folder}", "", table(["module", "what it is"], folders[folder]), ""]
@@ -170,7 +191,13 @@ no other ones but `serving/served_model.py`, `training/recipe.py` and `pipeline/
 
 @pytest.mark.parametrize("page", ["reference", "architecture"])
 def test_a_page_that_is_made_from_the_code_is_up_to_date(baked, page):
-    whole = {"problem": "ride-duration", "deployment": "web", "tracking": "remote", "maturity_level": "4", "ci": "github"}
+    whole = {
+        "problem": "ride-duration",
+        "deployment": "web",
+        "tracking": "remote",
+        "maturity_level": "4",
+        "ci": "github",
+    }
     text = reference(baked) if page == "reference" else architecture(baked(**whole))
     path = DOCS / f"{page}.md"
     if REWRITE:

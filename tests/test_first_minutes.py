@@ -10,12 +10,14 @@ import subprocess
 import urllib.request
 
 import pytest
-from conftest import NAMED, ROOT, answers_at, free_port, service
+import yaml
+from conftest import NAMED, PYTHONS, ROOT, answers_at, free_port, service
 
 OLD = """#!/bin/sh
 case "$1" in -V) echo "Python 3.9.18" ;; *) exit 1 ;; esac
 """
 """A Python that is too old says its version, and fails the test of its fitness."""
+PROMISED = f"{PYTHONS[0]} to {PYTHONS[-1]}"
 
 
 def last_run(project):
@@ -50,11 +52,26 @@ def test_a_python_that_is_too_old_is_named_and_one_that_will_do(bake, old_python
     done = project.run("make", "--no-print-directory", target, PATH=path)
     assert done.returncode != 0
     first, second, *_ = done.stderr.splitlines()
-    assert first == "error: python3 is Python 3.9.18; needed is Python 3.11 to 3.13 with its venv module"
+    assert first == f"error: python3 is Python 3.9.18; needed is Python {PROMISED} with its venv module"
     verb = target if target in ("demo", "test") else "setup"
-    assert re.fullmatch(rf"this machine has it: make {verb} PYTHON=python3\.1[123]", second)
+    assert re.fullmatch(rf"this machine has it: make {verb} PYTHON=python3\.1[1234]", second)
     assert project.files() == before
     assert not (project.path / ".pipenv").exists()
+
+
+def test_the_pythons_that_are_promised_are_those_that_ci_tests(bake):
+    project = bake()
+    for text in (
+        *(project.text(name) for name in ("README.md", "Makefile")),
+        *((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile", "docs/ci.md")),
+        (ROOT / "docs" / "course" / "level-0.md").read_text(encoding="utf-8"),
+    ):
+        assert set(re.findall(r"Python (3\.\d+ to 3\.\d+)", text)) == {PROMISED}
+    for folder in (project.path, ROOT):
+        jobs = yaml.safe_load((folder / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+        assert tuple(jobs["test"]["strategy"]["matrix"]["python"]) == PYTHONS
+        looked_for = re.search(r"for each in (.*?);", (folder / "Makefile").read_text(encoding="utf-8"))[1]
+        assert looked_for.split() == [f"python{version}" for version in reversed(PYTHONS)]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
-from conftest import NAMED, ROOT, free_port, service
+from conftest import DEPLOYMENTS, NAMED, PYTHONS, ROOT, free_port, service
+from packaging.markers import Marker
 from test_projects import post
 
 pytestmark = pytest.mark.slow
@@ -35,7 +37,7 @@ def test_the_demo_prints_a_prediction_and_stops_the_service():
         post(port, {})
 
 
-@pytest.mark.parametrize("version", ["3.12", "3.13"])
+@pytest.mark.parametrize("version", PYTHONS[1:])
 def test_a_project_installs_and_passes_its_tests_on_a_later_python(bake, version):
     found = python(version)
     if found is None:
@@ -45,6 +47,37 @@ def test_a_project_installs_and_passes_its_tests_on_a_later_python(bake, version
         done = project.make(target, f"PYTHON={found}", timeout=600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert f"python{version}" in next(project.path.glob(".venv/lib/*")).name
+
+
+SOURCE_ONLY = {"pyspark"}
+"""Python alone, and published without a wheel."""
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_locked_package_has_a_wheel_for_each_python_that_is_promised(bake, tmp_path, version):
+    """What pip would install on Linux, by the lock's hashes, of the index that this machine is configured for."""
+    pip = [sys.executable, "-m", "pip", "--timeout", "20", "--retries", "1"]
+    if subprocess.run([*pip, "index", "versions", "pip"], capture_output=True).returncode != 0:
+        pytest.skip("no package index answers")
+    target = {"python_version": version, "python_full_version": f"{version}.0"}
+    target |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
+    pins = {}
+    for deployment in DEPLOYMENTS:
+        lock = json.loads(bake(deployment=deployment, tracking="remote", maturity_level="4").text("Pipfile.lock"))
+        pins |= {name: pin for category, block in lock.items() if category != "_meta" for name, pin in block.items()}
+    wanted = [
+        f"{name}{pin['version']} {' '.join(f'--hash={digest}' for digest in pin['hashes'])}"
+        for name, pin in pins.items()
+        if name not in SOURCE_ONLY and ("markers" not in pin or Marker(pin["markers"]).evaluate(target))
+    ]
+    assert len(wanted) > 150
+    (tmp_path / "requirements.txt").write_text("\n".join(wanted))
+    systems = ["manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1))]
+    command = [*pip, "install", "--quiet", "--dry-run", "--no-deps", "--only-binary=:all:", "--target", "nowhere"]
+    command += ["--python-version", version, "--implementation", "cp", "--requirement", "requirements.txt"]
+    command += [word for system in systems for word in ("--platform", system)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
 
 
 @pytest.mark.skipif(

@@ -179,7 +179,7 @@ graceful_timeout = 8
 # Longer than the usual 60 s of a load balancer, which must be the one that closes idle connections.
 keepalive = 75
 # The heartbeat file in memory: on a disk it can block, and the container's file system is read-only.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  # nosec B108
 # Longer request lines and headers than any client of this service sends are refused early.
 limit_request_line = 2048
 limit_request_fields = 50

@@ -117,8 +117,7 @@ def judge(window: Window, card: dict[str, Any], rules: Drift, limits: Monitor) -
     if window.refused_share > limits.max_refused and window.refused + window.answers >= rules.min_rows:
         causes["refused"] = f"{window.refused_share:.1%} of records were refused, {limits.max_refused:.1%} may be"
     metric = window.measured()
-    if windows.worse(card, metric, limits.max_worse):
-        assert metric is not None
+    if metric is not None and windows.worse(card, metric, limits.max_worse):
         causes["quality"] = (
             f"{metric[0]} {metric[1]:.4g} ({metric[2]:.4g} to {metric[3]:.4g}), {card['metrics'][problem.METRIC]:.4g} on the validation rows"
         )

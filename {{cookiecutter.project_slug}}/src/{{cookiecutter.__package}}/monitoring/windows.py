@@ -213,9 +213,9 @@ def columns(rows: Iterable[Row]) -> Columns:
     return found
 
 
-def worse(card: dict[str, Any], found: tuple[str, float, float, float] | None, margin: float) -> bool:
+def worse(card: dict[str, Any], found: tuple[str, float, float, float], margin: float) -> bool:
     """Whether a metric in use is for sure worse than on the validation rows, by more than a share of its loss."""
-    if found is None or problem.METRIC not in card.get("metrics", {}) or found[0] != problem.METRIC:
+    if problem.METRIC not in card.get("metrics", {}) or found[0] != problem.METRIC:
         return False
     expected = metrics.loss(problem.METRIC, card["metrics"][problem.METRIC])
     return min(metrics.loss(problem.METRIC, end) for end in found[2:]) > expected * (1 + margin)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ..base import params, reports
@@ -53,7 +54,7 @@ def judge(trained: Run, champion: versions.Champion, newest: Dataset, settings: 
             raise UserError(f"gate: it fails a behavioural test: {failed}; nothing was registered")
         return Judged([f"{worth}; {champion.instead}"], "", Verdict("better", champion.instead, []), "")
     candidate = Predictor(bundle.read(trained.folder))
-    found = _compared(candidate, champion, newest, settings, source, rules)
+    found = _compared(candidate, champion.version, champion.model, newest, settings, source, rules)
     failed = behaviour(trained.folder) if found.outcome != "worse" else ""
     if failed:
         found = Verdict("worse", f"it fails a behavioural test: {failed}", found.rows)
@@ -74,25 +75,25 @@ def judge(trained: Run, champion: versions.Champion, newest: Dataset, settings: 
 
 def _compared(
     candidate: Predictor,
-    champion: versions.Champion,
+    version: ModelVersion,
+    model: Predictor | None,
     newest: Dataset,
     settings: params.Params,
     source: str,
     rules: verdict.Rules,
 ) -> Verdict:
-    assert champion.version is not None
     ours = candidate.measured(newest.columns)
     try:
-        if champion.model is not None:
-            theirs = champion.model.measured(newest.columns)
+        if model is not None:
+            theirs = model.measured(newest.columns)
         else:
-            theirs = rival.scores(champion.version, newest, settings.data, source)
+            theirs = rival.scores(version, newest, settings.data, source)
     except rival.CannotCompareError as error:
-        return Verdict("undecided", f"champion {champion.version.version} cannot be compared: {error}", [])
+        return Verdict("undecided", f"champion {version.version} cannot be compared: {error}", [])
     found = verdict.compare(newest, ours, theirs, rules, settings.data.seed)
-    if champion.model is None:
+    if model is None:
         return found
-    times, row = verdict.slower(candidate, champion.model, newest)
+    times, row = verdict.slower(candidate, model, newest)
     if times > rules.max_latency:
         return Verdict("worse", f"one record takes {times:.2f} times as long as with the champion", [*found.rows, row])
     return Verdict(found.outcome, found.why, [*found.rows, row])

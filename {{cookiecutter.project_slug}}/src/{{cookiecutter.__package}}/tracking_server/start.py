@@ -18,13 +18,13 @@ from ..base.params import PACKAGE, ROOT
 
 FOLDER = ROOT / "deploy" / "tracking-server"
 SECRETS = FOLDER / ".env"
-NAMES = {
-    "MLFLOW_AUTH_ADMIN_PASSWORD": 24,
-    "MLFLOW_FLASK_SERVER_SECRET_KEY": 48,
-    "POSTGRES_PASSWORD": 24,
-    "S3_SECRET_KEY": 32,
-    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": 0,
-}
+NAMES = (
+    ("MLFLOW_AUTH_ADMIN_PASSWORD", 24),
+    ("MLFLOW_FLASK_SERVER_SECRET_KEY", 48),
+    ("POSTGRES_PASSWORD", 24),
+    ("S3_SECRET_KEY", 32),
+    ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", 0),
+)
 """What the server has to keep to itself, and how many random bytes each is made of; 0 is a Fernet key."""
 
 CACHE_SECONDS = 60
@@ -54,7 +54,7 @@ def write_secrets() -> Path:
         )
     made = {
         name: secrets.token_urlsafe(size) if size else base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-        for name, size in NAMES.items()
+        for name, size in NAMES
     }
     descriptor = os.open(SECRETS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -70,7 +70,7 @@ def read_secrets() -> dict[str, str]:
         UserError: one is missing.
     """
     found = {name: value or "" for name, value in dotenv.dotenv_values(SECRETS).items()}
-    found |= {name: os.environ[name] for name in NAMES if os.environ.get(name)}
+    found |= {name: os.environ[name] for name, _ in NAMES if os.environ.get(name)}
     for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
         if not found.get(name):
             raise UserError(f"the server has no {name}: run `make tracking-secrets`")

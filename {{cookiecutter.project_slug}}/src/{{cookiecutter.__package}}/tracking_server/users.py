@@ -69,9 +69,8 @@ def add(name: str, team: str, role: str, bucket: str = "") -> str:
             client.create_workspace(team, default_artifact_root=bucket or None)
         elif bucket:
             raise UserError(f"team {team} is there already: its artifacts stay where they are")
-        password = ""
-        if name not in people(auth):
-            password = secrets.token_urlsafe(18)
+        password = secrets.token_urlsafe(18) if name not in people(auth) else ""
+        if password:
             auth.create_user(name, password)
         known = {each.name: each.id for each in auth.list_roles(team)}
         for other, grants in ROLES.items():

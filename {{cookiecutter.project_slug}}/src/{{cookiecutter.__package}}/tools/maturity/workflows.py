@@ -20,7 +20,7 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with tags of its own, as GitLab's `!reference`, whose content is left out."""
 
 
-Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+Loader.add_multi_constructor("!", lambda *_: None)
 
 
 MAIN = ("main", "master", "trunk", "develop")
@@ -48,7 +48,7 @@ def steps(project: Project) -> Iterator[Step]:
 
 def _read(path: Path) -> dict[Any, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506  a safe loader
+        content = Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
     return content if isinstance(content, dict) else {}
