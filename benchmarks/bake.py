@@ -47,7 +47,7 @@ def main():
     section(
         "Baking",
         f"`benchmarks/bake.py` ({machine()}): `cookiecutter --no-input` with default answers, median of {given.rounds} "
-        f"bakes in turn.\n\n| template | seconds | ours / theirs | files |\n|---|---|---|---|\n{rows}",
+        f"alternating bakes.\n\n| template | seconds | ours / theirs | files |\n|---|---|---|---|\n{rows}",
     )
 
 

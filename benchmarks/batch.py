@@ -121,10 +121,10 @@ def main():
     section(
         "Batch",
         f"""`benchmarks/batch.py` ({machine()}): the default bake's model, generated rides in Parquet, {given.times * 2_000_000:,} rows for this
-project and Spark, a tenth for the others (50,000 in JSON for `mlflow models predict`, whose start is counted), median of
-{given.rounds} rounds in turn. Reading and writing are counted where a file is named.
+project and Spark, a tenth for the others (50,000 in JSON for `mlflow models predict`, including its start), median of
+{given.rounds} alternating rounds. Rates include reading and writing files, except for the model alone and XGBoost itself.
 
-| who scores | rows/s | ours / theirs |
+| what scores | rows/s | ours / theirs |
 |---|---|---|
 {rows}
 

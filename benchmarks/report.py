@@ -63,8 +63,8 @@ def section(title, text):
     parts = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", page, flags=re.M))
     parts[title] = text.strip() + "\n"
     head = (
-        "# Benchmarks\n\nRatios count; absolute figures belong to the machine, which also made the load. Each section "
-        "is written by\nthe script it names.\n"
+        "# Benchmarks\n\nCompare the ratios; absolute figures depend on the machine, which also generated the load. "
+        "Each section is generated\nby the script named in it.\n"
     )
     body = "".join(f"\n## {name}\n\n{content.strip()}\n" for name, content in sorted(parts.items()))
     PAGE.write_text(head + body, encoding="utf-8")

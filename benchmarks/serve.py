@@ -226,18 +226,17 @@ def write(results, given):
     plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests a second")
     section(
         "Serving",
-        f"""`benchmarks/serve.py` ({machine()}): one record a request, 2 workers, 32 connections, `wrk` for {given.seconds} s, {given.rounds} rounds
-in turn, the default bake's model; ours comes from a folder, as in the image; at level 3 it follows the registry, logs each prediction
-and lets a challenger answer a tenth of the keys. Figures are medians of the rounds, requests/s
-with the least and the most beside it.
+        f"""`benchmarks/serve.py` ({machine()}): one record per request, 2 workers, 32 connections, `wrk` for {given.seconds} s, {given.rounds} alternating
+rounds, the default bake's model; this service reads it from a folder, as in the image; at level 3 it follows the registry, logs each
+prediction and lets a challenger answer a tenth of the keys. Figures are medians of the rounds; for requests/s also the lowest and highest.
 
-| service | least | requests/s | most | ours / theirs | p50 ms | p99 ms | s to first prediction | theirs / ours | resident MB |
+| service | lowest | requests/s | highest | ours / theirs | p50 ms | p99 ms | s to first prediction | theirs / ours | resident MB |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
 ![Requests a second](serve.png)
 
-Installed size of what serving needs: {sizes[0]:,.0f} MB; with MLflow, scikit-learn and the other packages that train:
+Installed size of the serving packages: {sizes[0]:,.0f} MB; with MLflow, scikit-learn and the other training packages:
 {sizes[1]:,.0f} MB ({sizes[1] / sizes[0]:.1f} times as much).""",
     )
 

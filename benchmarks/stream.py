@@ -112,8 +112,8 @@ def main():
         project = bake(pathlib.Path(scratch), deployment="streaming")
         contest = {
             "this worker": OURS,
-            "the same consumer and producer with a constant for the model": CONSTANT,
-            "a relay: events in, the same bytes out for each, nothing read of them": BARE,
+            "the same consumer and producer with a constant instead of the model": CONSTANT,
+            "a relay: the same bytes out for each event, without parsing them": BARE,
         }
         results = {name: [] for name in contest}
         for _ in range(given.rounds):
@@ -128,17 +128,17 @@ def main():
     plot("stream", medians, "events a second")
     section(
         "Streaming",
-        f"""`benchmarks/stream.py` ({machine()}): one worker, a Tansu broker on the same machine, {given.events:,} events that wait, batches of up
-to 500, median of {given.rounds} rounds in turn.
+        f"""`benchmarks/stream.py` ({machine()}): one worker, a Tansu broker on the same machine, {given.events:,} waiting events, batches of up
+to 500, median of {given.rounds} alternating rounds.
 
-| who answers | events/s | ours / theirs |
+| what answers | events/s | ours / theirs |
 |---|---|---|
 {rows}
 
 ![Events a second](stream.png)
 
-From an event's own time to its acknowledged prediction, at half that load, the load made on the same cores: {half:,.0f} ms in the
-median, {ninety_nine:,.0f} ms for the slowest in a hundred. Resident memory after 100,000 events {early:,.0f} MB, after a million
+From an event's own time to its acknowledged prediction, at half that load, with the load generated on the same cores: {half:,.0f} ms
+(median), {ninety_nine:,.0f} ms (99th percentile). Resident memory after 100,000 events {early:,.0f} MB, after a million
 {late:,.0f} MB.""",
     )
 

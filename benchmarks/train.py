@@ -72,11 +72,11 @@ def main():
     )
     section(
         "Training",
-        f"""`benchmarks/train.py` ({machine()}): {given.rows:,} generated rides in Parquet, the same parameters, median of {given.rounds} rounds in
-turn. `make train` also checks every rule of a record, converts the model and compares it with the estimator on all
-validation rows, resamples for intervals, counts for explanations and logs the run.
+        f"""`benchmarks/train.py` ({machine()}): {given.rows:,} generated rides in Parquet, the same parameters, median of {given.rounds} alternating
+rounds. `make train` also checks every rule of a record, converts the model and compares it with the estimator on all
+validation rows, computes bootstrap intervals and explanation counts, and logs the run.
 
-| what | seconds | of it the fit | all / fit | peak MB | RMSE |
+| what | seconds | fit alone | all / fit | peak MB | RMSE |
 |---|---|---|---|---|---|
 {rows}""",
     )

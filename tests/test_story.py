@@ -10,15 +10,16 @@ from conftest import CHOICES, NAMED, ROOT
 
 PAGE = """# The story of level 4
 
-`make story` of a project of level 4 takes some minutes, and everything in it is real: a service with two workers that is asked all the time, the
-registry, the monitor, trainings, a roll-out by steps. A window is a day of the story. [operation](operation.md) says what each line rests on.
-`DOCS=1 make test-all ARGS="-k 'test_story and web-local and ride'"` makes this page.
+`make story` of a project of level 4 takes some minutes, and everything in it is real: a service with two workers under constant load, the registry,
+the monitor, trainings, a roll-out by steps. One window stands for one day. [operation](operation.md) explains the rules behind each line.
+`DOCS=1 make test-all ARGS="-k 'test_story and web-local and ride'"` generates this page.
 
 ```
 {told}
 ```
 
-What `reports/story/monitor.html` shows of it: the metric in use with its 95 % interval, beside that of the validation rows, with versions and decisions.
+The plot from `reports/story/monitor.html`: the metric in use with its 95 % interval, next to that of the validation rows, with versions and
+decisions.
 
 ![the metric in use over the story's days, with promotions, trainings and rollbacks marked](story.png)
 """
