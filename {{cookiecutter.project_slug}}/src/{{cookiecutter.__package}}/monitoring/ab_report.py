@@ -85,7 +85,7 @@ def even(champion: int, challenger: int, share: float) -> bool:
 
 
 class Arm(NamedTuple):
-    """The number of answers of one version, and those with known truth: their ids, times, truths and predictions."""
+    """One version's answers: when it first answered, latencies and predictions, and those with known truth: time, id, truth, prediction."""
 
     version: str
     first: str

@@ -33,7 +33,7 @@ FILE_BYTES = 1 << 24
 """A larger file is followed by a new one; whole files are removed once the log is too old or too large."""
 
 LOOK_SECONDS = 1.0
-"""How often a file is touched: a file that was just written to is not among the oldest, which may be removed."""
+"""How often a process checks its file: one that was just written to is not among the oldest files, which may be removed."""
 
 IMAGE = {"image": os.environ["IMAGE"]} if os.environ.get("IMAGE") else {}
 """The digest of the container image that answers, if the deployment sets it."""

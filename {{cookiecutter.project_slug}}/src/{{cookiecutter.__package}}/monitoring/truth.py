@@ -22,7 +22,7 @@ from ..model.predictor import PREDICTION
 from . import logged
 
 TRUTH = params.ROOT / "truth"
-"""One file per delivery, named by its content: the same file twice is stored once."""
+"""A copy of each file of truths, named by its content: the same file twice is stored once."""
 
 YES_NO = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
 
@@ -82,7 +82,7 @@ def _truth(table: pa.Table, written: read.Dialect, path: Path) -> NDArray[Any]:
 
 
 def known() -> dict[tuple[str, str], Any]:
-    """(name of the key, key) -> truth; the last delivery counts. A file that cannot be read is left out with a warning."""
+    """(name of the key, key) -> truth; the one given last counts. A file that cannot be read is left out with a warning."""
     found: dict[tuple[str, str], Any] = {}
     for path in sorted(TRUTH.glob("*.parquet"), key=lambda each: each.stat().st_mtime):
         try:
