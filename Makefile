@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything lives in this folder: packages in .venv, pipenv itself in .pipenv, bakes in build.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all benchmarks docs environment lint relock clean
+.PHONY: help demo test test-all benchmarks docs environment example lint relock clean
 
 PYTHON ?= python3
 PORT ?= 9696
@@ -70,6 +70,15 @@ benchmarks: environment  ## measure against named peers and write docs/benchmark
 	@$(RUN) scripts/other_answers.py --spark --pipenv "$(PIPENV)" "$(SHARED)/.venv"
 	@failed=; for each in $(or $(NAME),bake train batch stream serve); do echo "benchmarks/$$each.py"; $(RUN) benchmarks/$$each.py || failed="$$failed $$each"; done; \
 	  test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
+
+BAKE = $(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir build/example .
+
+example: .venv/.ready  ## bake three projects into build/example, as a release publishes them
+	@rm -rf build/example
+	@$(BAKE) > /dev/null
+	@$(BAKE) problem=churn deployment=batch tracking=remote maturity_level=3 ci=gitlab > /dev/null
+	@$(BAKE) problem=own deployment=streaming maturity_level=4 > /dev/null
+	@echo "build/example: $$(ls build/example | tr '\n' ' ')"
 
 docs: .venv/.dev  ## build the documentation site into build/site
 	@$(RUN) -m zensical build --strict

@@ -63,7 +63,8 @@ MACHINES = {
 
 
 @pytest.mark.parametrize(
-    ("version", "machine"), [*((each, "linux") for each in PYTHONS), *((PYTHONS[-2], each) for each in list(MACHINES)[1:])]
+    ("version", "machine"),
+    [*((each, "linux") for each in PYTHONS), *((PYTHONS[-2], each) for each in list(MACHINES)[1:])],
 )
 def test_every_locked_package_has_a_wheel_for_what_is_promised(bake, tmp_path, version, machine):
     """What pip would install there, by the lock's hashes, of the index that this machine is configured for."""

@@ -1,4 +1,4 @@
-"""A broker of the Kafka protocol for a laptop without Docker: Tansu, which keeps everything in memory."""
+"""A Kafka-compatible broker for a laptop without Docker: Tansu, which stores everything in memory."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Whom to write to before they leave: ask about the customers of a file, or about one; no message is sent."""
+"""List the customers to write to before they leave, from a file or an example; no message is sent."""
 
 import argparse
 import csv
@@ -37,7 +37,7 @@ def ask(url, records):
 
 
 def main():
-    """Ask about the customers of FILE in parts, or about one example."""
+    """Send the customers of FILE in parts, or one example, and print whom to write to."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("file", nargs="?", type=pathlib.Path, help="CSV file of customers; without it, one example")
     parser.add_argument("--port", type=int, default=9696)

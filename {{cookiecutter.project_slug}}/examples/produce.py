@@ -1,4 +1,4 @@
-"""Send events as a fleet of vehicles or a shop would: so many a second, and on request a share of bad ones."""
+"""Send events like a fleet of vehicles or a shop: at a given rate, and optionally with a share of bad ones."""
 
 import argparse
 import itertools
@@ -17,11 +17,11 @@ from {{ cookiecutter.__package }}.tools.write_sample import records
 
 SAMPLE_ROWS = 5_000
 PATIENCE_SECONDS = 120
-"""How long a broker may be away while events are sent."""
+"""How long the broker may be unavailable while events are sent."""
 
 
 def events(bad_share):
-    """Event after event as JSON, forever; every so many of them lacks its first field."""
+    """Yield events as JSON without end; some of them, at a regular interval, lack their first field."""
     sample = clean.clean("sample", problem.sample(SAMPLE_ROWS, int(time.time())))
     first = schema.FIELDS[0].name
     stamp = f"{time.time():.0f}"
@@ -33,7 +33,7 @@ def events(bad_share):
 
 
 def main():
-    """`make produce`: send COUNT events, RATE a second, a share of BAD ones."""
+    """`make produce`: send COUNT events at RATE per second, a share BAD of them invalid."""
     parser = argparse.ArgumentParser(prog="make produce", description=main.__doc__)
     parser.add_argument("--count", type=int, default=100, help="how many (make produce COUNT=1000)")
     parser.add_argument("--rate", type=float, default=50, help="how many a second, 0 for all at once (RATE=0)")

@@ -1,4 +1,4 @@
-"""Where the story's runs and models go: a tracking server of its own, with log-in, on which the story is a maintainer."""
+"""The story's tracking store: a tracking server of its own, with log-in, on which the story is a maintainer."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from {{ cookiecutter.__package }}.base import params
 
 @contextlib.contextmanager
 def store(folder, environment):
-    """A server for the length of a with block; gives the variables with which the story's commands find it."""
+    """Run a server for the duration of a with block; yields the environment variables with which the story's commands find it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

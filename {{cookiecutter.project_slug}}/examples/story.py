@@ -1,4 +1,4 @@
-"""Some minutes of a model's life: traffic, a world that changes, an alarm, a new model by steps, and what goes wrong taken back."""
+"""A few minutes in the life of a model: traffic, drift, an alarm, a new model rolled out by steps, and a rollback of a worse one."""
 
 import argparse
 import contextlib
@@ -42,7 +42,7 @@ MADE = (
     ".*_cache",
     "backups",
 )
-"""What the project itself has made, or a server of its own, is none of the story's."""
+"""Files that the project generates, and a server's data: the story does not copy them."""
 
 LED_OUT = (
     "ALERT_",
@@ -58,7 +58,7 @@ LED_OUT = (
     "TRACKING_",
     "TUNE_",
 )
-"""Variables that begin so are of a real project: its stores, its server, whom it tells."""
+"""Prefixes of variables for the real project: its stores, its server, its alerts."""
 
 GIT = ["git", "-c", "user.name=story", "-c", "user.email=story@localhost", "-c", "commit.gpgsign=false"]
 HASTE = {
@@ -71,14 +71,14 @@ HASTE = {
     r"rule = .*": 'rule = "window"',
     r'window = "30d".*': 'window = "40s"',
 }
-"""What takes hours in earnest."""
+"""Settings that shorten what takes hours in production."""
 
 
 def copied():
-    """A copy of the project in a folder of its own, so that the story touches none of its runs, models or data."""
+    """A copy of the project in a separate folder, so that the story does not touch its runs, models or data."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     made, compiled = shutil.ignore_patterns(*MADE), shutil.ignore_patterns("__pycache__")
-    # The names of MADE mean something there only: `data` is a folder of the package, too.
+    # MADE applies to these folders only: `data` is also a folder of the package.
     where = (str(params.ROOT), str(params.ROOT / "deploy" / "tracking-server"))
     shutil.copytree(params.ROOT, FOLDER, ignore=lambda at, names: (made if at in where else compiled)(at, names))
     settings = (FOLDER / "params.toml").read_text(encoding="utf-8")
@@ -91,9 +91,9 @@ def copied():
 
 
 def commit(*words):
-    """Run git in the copy, so that each of its versions can be traced and made again; without git, none can."""
+    """Run git in the copy, so that each of its versions can be traced and reproduced; without git, they cannot."""
     if shutil.which("git"):
-        # What a hook of git sets would be another repository.
+        # Variables that a git hook sets would point to another repository.
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         subprocess.run([*GIT, *words], cwd=FOLDER, env=kept, check=True)
     exclude, own = (folder / ".git" / "info" / "exclude" for folder in (FOLDER, params.ROOT))
@@ -103,25 +103,25 @@ def commit(*words):
 
 
 def environment():
-    """What the commands of the story run in: no setting of the project's."""
+    """The environment of the story's commands, without the project's own settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LED_OUT)}
     return kept | {"PYTHONPATH": str(FOLDER / "src"), "PYTHON_DOTENV_DISABLED": "1"}
 
 
 class World:
-    """Records and their truth, day after day; once it has changed, they are other ones."""
+    """Records and their truth, day after day; after the change, their distribution differs."""
 
     def __init__(self):
         self.changed, self._seeds = False, itertools.count(101)
 
     def day(self, rows):
-        """That many records with an id, as JSON knows them, and what will come true of each."""
+        """The given number of records with an id, as JSON, and the truth of each."""
         seed = next(self._seeds)
         raw = problem.sample(2 * rows, seed, drift=self.changed)
         found = clean.clean("the world", raw)
         found = found.take(np.random.default_rng(seed).permutation(len(found))[:rows])
         columns = dict(found.columns)
-        if problem.TIME:  # what happens now is newer than what a model has learned from
+        if problem.TIME:  # newer than the training data
             columns[problem.TIME] = columns[problem.TIME] + np.timedelta64(60 + seed // 7 * 7, "D")
         records = schema.table(columns).to_pylist()
         for number, record in enumerate(records):
@@ -130,7 +130,7 @@ class World:
         return records, dict(zip((record[problem.ID] for record in records), found.target.tolist(), strict=True))
 
     def trickle(self, send, over):
-        """Send a record every 20 ms until it is over, so that there is always one under way."""
+        """Send a record every 20 ms until the story ends, so that there is always a request in progress."""
         while not over.is_set():
             for record in self.day(100)[0]:
                 if not over.wait(0.02):
@@ -138,19 +138,19 @@ class World:
 
 
 class Story:
-    """Tells what happens, line by line, and remembers it."""
+    """Prints what happens, line by line, and stores the lines."""
 
     def __init__(self, rows, environment):
         self.rows, self.world, self.lines, self.started = rows, World(), [], time.monotonic()
         self.answered, self.environment = 0, environment
 
     def tell(self, line):
-        """Print a line with the seconds since the beginning."""
+        """Print a line with the seconds since the start."""
         self.lines.append(f"{time.monotonic() - self.started:4.0f} s  {line}")
         print(self.lines[-1], flush=True)
 
     def command(self, *words, fails=False):
-        """Run a command of the project; gives what it printed."""
+        """Run a command of the project; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", PACKAGE, *words], cwd=FOLDER, env=self.environment, capture_output=True, text=True
         )
@@ -159,7 +159,7 @@ class Story:
         return done.stdout + done.stderr
 
     def day(self, client):
-        """A day: records are answered, what comes true is told, and operation goes one round; gives what that said."""
+        """One day: records are answered, their truth is stored, and one round of operation runs; returns its output."""
         records, truth = self.world.day(self.rows)
         client.send(records)
         self.answered += len(records)
@@ -174,7 +174,7 @@ class Story:
         return said
 
     def until(self, client, words, days):
-        """Live on, day by day, until a round says some words.
+        """Repeat days until a round prints the given words.
 
         Raises:
             SystemExit: it never does.
@@ -187,7 +187,7 @@ class Story:
         sys.exit(f"nobody said {words!r} within {days} days:\n{said}")
 
     def set(self, pattern, value):
-        """Edit the settings of the story; gives them as they were."""
+        """Edit the story's settings; returns the old ones."""
         before = (FOLDER / "params.toml").read_text(encoding="utf-8")
         self.write(re.sub(pattern, value, before, flags=re.M), value)
         return before
@@ -199,7 +199,7 @@ class Story:
 
 
 def tell(story):
-    """The story from its beginning to its end."""
+    """The whole story."""
     story.command("pipeline")
     story.tell("version 1 is trained on the world as it is, and answers")
     with traffic.client(FOLDER, story.environment, story) as client:
@@ -214,7 +214,7 @@ def tell(story):
         said = story.until(client, r"version \d+ is champion; it replaced version 1", 15)
         new = re.search(r"version (\d+) is champion; it replaced", said)[1]
         story.tell(f"version {new} answers everything; it is watched")
-        # From here on nothing is trained but what the story asks for.
+        # From here on, only the story itself starts a training.
         story.set(r"^cooldown = .*", 'cooldown = "1h"')
         story.until(client, f"champion {new} is kept", 8)
         story.tell("a bad candidate on purpose: two trees instead of all")
@@ -233,17 +233,17 @@ def tell(story):
 
 
 def main():
-    """`make story`: three to five minutes, told as they happen; the page at the end is reports/monitor.html of .cache/story."""
+    """`make story`: takes three to five minutes and prints each event; the resulting page is reports/monitor.html in .cache/story."""
     parser = argparse.ArgumentParser(prog="make story", description=main.__doc__)
     parser.add_argument("--rows", type=int, default=2_000, help="records a day")
     given = parser.parse_args()
-    # Else what the story has started would outlive it.
+    # Otherwise processes that the story has started would outlive it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     copied()
     known = environment()
     with store.store(FOLDER, known) as its_own:
         tell(Story(given.rows, known | its_own))
-    # What takes hours in earnest takes them again: the copy is a project like this one.
+    # Restore the real durations: the copy is a project like this one.
     shutil.copy(params.ROOT / "params.toml", FOLDER / "params.toml")
     commit("commit", "--quiet", "--all", "--message", "The story ends")
     page = params.ROOT / "reports" / "story"

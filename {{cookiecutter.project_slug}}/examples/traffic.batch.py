@@ -11,7 +11,7 @@ from {{ cookiecutter.__package }}.base import params
 
 
 class Client:
-    """Writes a day's records to a file and has them scored."""
+    """Writes a day's records to a file and runs a job to score them."""
 
     def __init__(self, folder, environment):
         self.failed, self._folder, self._environment, self._day = 0, folder, environment, 0
@@ -33,5 +33,5 @@ class Client:
 
 @contextlib.contextmanager
 def client(folder, environment, story):
-    """What has records scored."""
+    """The client, for the duration of a with block."""
     yield Client(folder, environment)

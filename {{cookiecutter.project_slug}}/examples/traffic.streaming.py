@@ -1,4 +1,4 @@
-"""The story's client: it sends events to a broker without a pause, and counts what is answered."""
+"""The story's client: it continuously sends events to a broker, and counts the answers."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from {{ cookiecutter.__package }}.serving.broker import Stream
 
 
 class Client:
-    """Sends each record once, and waits for the answers; another sender never stops."""
+    """Sends each record once, and waits for the answers; a second sender never stops."""
 
     def __init__(self, address, world):
         self.failed, self._over, self._topics = 0, threading.Event(), Stream.load()
@@ -52,7 +52,7 @@ class Client:
 
 @contextlib.contextmanager
 def client(folder, environment, story):
-    """A broker, a worker that answers, and their client."""
+    """A broker, a running worker, and their client."""
     with socket.socket() as probe, socket.socket() as side:
         probe.bind(("127.0.0.1", 0))
         side.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The story's client: it asks the service without a pause, whatever happens to the model meanwhile."""
+"""The story's client: it continuously sends requests to the service, also while the model is replaced."""
 
 import contextlib
 import json
@@ -16,14 +16,14 @@ from {{ cookiecutter.__package }}.base import params
 
 
 class Client:
-    """Sends each record once; another one asks all the time, so that there is always a request under way."""
+    """Sends each record once; a second sender runs all the time, so that there is always a request in progress."""
 
     def __init__(self, port, world):
         self.failed, self._at, self._over = 0, f"http://127.0.0.1:{port}/predict", threading.Event()
         threading.Thread(target=world.trickle, args=[self._ask, self._over], daemon=True).start()
 
     def send(self, records):
-        """Ask for an answer to each record."""
+        """Request an answer for each record."""
         for record in records:
             self._ask(record)
 
@@ -42,7 +42,7 @@ class Client:
 
 @contextlib.contextmanager
 def client(folder, environment, story):
-    """A service that answers, and its client."""
+    """A running service, and its client."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

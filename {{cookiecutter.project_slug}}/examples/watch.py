@@ -1,4 +1,4 @@
-"""Show predictions as they come, and dead letters apart: a table on a terminal, lines elsewhere."""
+"""Show predictions as they arrive, and dead letters separately: a table on a terminal, lines elsewhere."""
 
 import argparse
 import collections
@@ -17,7 +17,7 @@ ROWS = 12
 
 
 def line(message):
-    """A message as one line: its key and what it says."""
+    """A message as one line: its key and its content."""
     key = (message.key() or b"").decode(errors="replace")
     headers = dict(message.headers() or [])
     if "reason" in headers:
@@ -27,7 +27,7 @@ def line(message):
 
 
 def draw(counts, latest, started):
-    """The whole table, in place of the one before."""
+    """The whole table, overwriting the previous one."""
     width = shutil.get_terminal_size().columns
     rate = sum(counts.values()) / max(time.monotonic() - started, 1e-9)
     lines = [f"{rate:,.0f} a second since {time.monotonic() - started:,.0f} s (Ctrl-C stops it)"]
@@ -37,7 +37,7 @@ def draw(counts, latest, started):
 
 
 def main():
-    """`make watch`: show predictions and dead letters from now on, or COUNT of them from the beginning."""
+    """`make watch`: show predictions and dead letters from now on, or the first COUNT of them."""
     parser = argparse.ArgumentParser(prog="make watch", description=main.__doc__)
     parser.add_argument(
         "--count", type=int, default=0, help="stop after so many, from the first on (make watch COUNT=20)"
@@ -45,7 +45,7 @@ def main():
     given = parser.parse_args()
     topics = Stream.load()
     broker.require_topics(topics.predictions, topics.dead_letters, partitions=topics.partitions)
-    # It takes its partitions itself: a group is for sharing them.
+    # It assigns all partitions to itself: a consumer group would share them.
     consumer = Consumer(broker.settings(**{"group.id": "watch", "enable.auto.commit": False}))
     start = OFFSET_BEGINNING if given.count else OFFSET_END
     names = (topics.predictions, topics.dead_letters)

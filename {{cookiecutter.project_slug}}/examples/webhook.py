@@ -1,4 +1,4 @@
-"""Receive what the registry tells, and print what it signed a moment ago."""
+"""Receive the registry's webhook calls, and print those with a valid and recent signature."""
 
 import argparse
 import threading

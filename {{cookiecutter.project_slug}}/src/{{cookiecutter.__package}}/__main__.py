@@ -1,4 +1,4 @@
-"""Every command's entry, `python -m <package> <command>`; alone it lists the commands, a table of pyproject.toml."""
+"""The entry point of every command, `python -m <package> <command>`; without a command it lists them, from a table of pyproject.toml."""
 
 import importlib
 import os
@@ -11,7 +11,7 @@ from .base.errors import UserError, near
 
 
 def main() -> int | None:
-    """Run `main` of the module that the first argument names, and load nothing else; without one, list the commands.
+    """Run `main` of the module that the first argument names and load nothing else; without an argument, list the commands.
 
     Raises:
         UserError: there is no such command.
@@ -24,7 +24,7 @@ def main() -> int | None:
     name = sys.argv[1]
     if name not in commands:
         raise UserError(f"{name!r} is no command{near(name, commands, '; `make` lists them')}")
-    # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just leave.
+    # Libraries swallow what is raised while they are imported. Nothing is written by then, so Ctrl-C may just exit.
     interrupt = signal.getsignal(signal.SIGINT)
     if callable(interrupt):
         signal.signal(signal.SIGINT, lambda *_: os._exit(errors.leave()))

@@ -1,4 +1,4 @@
-"""What a model is made with. An estimator is one entry of `ESTIMATORS`, or the import path of any installed one."""
+"""The estimators that a model can be made with: an entry of `ESTIMATORS`, or the import path of any installed one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base import params
 from .base.errors import UserError, near
 
 OPSET = {"": 15, "ai.onnx.ml": 3}
-"""Old enough for every onnxruntime of the last years, new enough for all converters."""
+"""Old enough for every onnxruntime of recent years, new enough for all converters."""
 
 
 def _skl2onnx(estimator: Any) -> Any:
@@ -42,7 +42,7 @@ def _onnxmltools(estimator: Any) -> Any:
 
 
 def _floor(graph: Any, splits: Any) -> None:
-    """Make LightGBM's thresholds the next float32 below: rounded up, one could let an equal value pass that it does not."""
+    """Round LightGBM's thresholds down to float32: rounded up, a threshold could equal a value that should be above it."""
     features = splits["split_feature"].str.rpartition("_")[2].astype(int)
     thresholds = zip(features, splits["threshold"].to_numpy(), strict=True)
     exact = {(feature, np.float32(at)): at for feature, at in thresholds}
@@ -56,14 +56,14 @@ def _floor(graph: Any, splits: Any) -> None:
 
 @dataclass(frozen=True)
 class Estimator:
-    """How one kind of estimator is made, tuned and kept.
+    """How one kind of estimator is built, tuned and exported.
 
     Attributes:
-        build: an unfitted estimator with scikit-learn's interface, from its parameters.
-        ranges: where `make tune` looks: `[low, high]`, `[low, high, "log"]` or a list of choices for each parameter.
-        to_onnx: the fitted estimator as an ONNX graph from one float32 matrix (n, features) to scores.
-        types: the types, besides those that skops knows, that its skops file may have. They are loaded in the service:
-            name exact types that hold numbers, never a module.
+        build: returns an unfitted estimator with scikit-learn's interface, given its parameters.
+        ranges: what `make tune` searches: `[low, high]`, `[low, high, "log"]` or a list of choices for each parameter.
+        to_onnx: converts the fitted estimator to an ONNX graph from one float32 matrix (n, features) to scores.
+        types: the types that its skops file may contain, besides those that skops knows. The service loads them:
+            list exact types that hold numbers, never a module.
     """
 
     build: Callable[[Mapping[str, Any]], Any]
@@ -73,14 +73,14 @@ class Estimator:
 
 
 def _xgboost(parameters: Mapping[str, Any]) -> Any:
-    # Only training pays for the training libraries.
+    # The training libraries are imported only for training.
     import xgboost
 
     return (xgboost.XGBRegressor if problem.TASK == "regression" else xgboost.XGBClassifier)(**parameters)
 
 
 def _linear(parameters: Mapping[str, Any]) -> Any:
-    """Ridge, or logistic regression, whose `C` is the inverse of Ridge's `alpha`: one setting for both."""
+    """Ridge, or logistic regression with `C` as the inverse of Ridge's `alpha`: one setting for both."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     given = dict(parameters)
@@ -106,7 +106,7 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 TREES = ("sklearn.ensemble.", "sklearn.tree.", "lightgbm.", "xgboost.", "catboost.")
-"""Import paths of estimators that take the numbers of categories as they are; others get a column a category."""
+"""Import paths of estimators that accept category numbers as they are; others get one-hot columns."""
 
 BOOSTERS = ("lightgbm.", "xgboost.", "catboost.")
 """Import paths of estimators that onnxmltools converts."""
@@ -125,11 +125,11 @@ SKLEARN_TYPES = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
 )
-"""What scikit-learn's estimators are made of and skops does not know."""
+"""Types that scikit-learn's estimators consist of and that skops does not know."""
 
 
 def find(name: str) -> Estimator:
-    """The entry of `ESTIMATORS`, or one for the estimator that an import path names.
+    """The entry of `ESTIMATORS`, or a new one for the estimator at an import path.
 
     Raises:
         UserError: the name is unknown.
@@ -144,19 +144,19 @@ def find(name: str) -> Estimator:
 
 
 def known(name: str) -> set[str]:
-    """The parameters that an estimator knows."""
+    """The names of the parameters of an estimator."""
     made = find(name)
     plain = made.build({})
-    # Of a pipeline the last step is the estimator.
+    # The estimator is the last step of a pipeline.
     return {*getattr(plain, "steps", [("", plain)])[-1][1].get_params(), *made.ranges}
 
 
 def build(name: str, parameters: Mapping[str, Any], seed: int) -> Any:
-    """An unfitted estimator for the problem's task; `seed` is its `random_state` where it has one.
+    """An unfitted estimator for the problem's task; `seed` is its `random_state` if it has one.
 
     Raises:
         ValueError: there is no such estimator, or it is for another task.
-        TypeError: a parameter that it does not know.
+        TypeError: it does not know a parameter.
     """
     of = known(name)
     for unknown in sorted(set(parameters) - of):
@@ -180,7 +180,7 @@ def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: pa
 
 
 def _imported(name: str, parameters: Mapping[str, Any]) -> Any:
-    """An estimator of the class that an import path names."""
+    """An estimator of the class at an import path."""
     from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
     path, _, short = name.rpartition(".")
@@ -202,7 +202,7 @@ def _imported(name: str, parameters: Mapping[str, Any]) -> Any:
 
 
 def one_hot(estimator: Any) -> Any:
-    """The estimator behind a column for each category, with all other features filled and scaled."""
+    """The estimator after one-hot encoding, with all other features imputed and scaled."""
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""How good scores are: the metrics of each task, and what is known without a model. A new metric is a line of `METRICS`."""
+"""The metrics of each task, and the baseline without a model. A new metric is a line of `METRICS`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Metric:
     """A metric of n rows.
 
     Attributes:
-        of: from the target, shape (n,), and the scores to the figure. Scores have shape (n,) for regression and for the
+        of: computes the value from the target, shape (n,), and the scores. Scores have shape (n,) for regression and for the
             probability of class 1, (n, classes) for the probabilities of more classes.
-        scorer: the name that scikit-learn's scorers have for it.
+        scorer: its name among scikit-learn's scorers.
         greater_is_better: its direction.
     """
 
@@ -33,9 +33,9 @@ class Metric:
 
 
 def _roc_auc(actual: Target, scores: Scores) -> float:
-    """The chance that a row of class 1 scores above one of class 0 (Mann and Whitney 1947); a half where there is one class only.
+    """The probability that a row of class 1 scores above one of class 0 (Mann and Whitney 1947); 0.5 if there is only one class.
 
-    A bootstrap asks a thousand times: from ranks it is twenty times as fast as scikit-learn's, which makes the curve first.
+    The bootstrap calls this a thousand times: from ranks it is twenty times as fast as scikit-learn's, which builds the curve first.
     """
     _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     ones, ranks = actual == 1, (np.cumsum(count) - (count - 1) / 2)[place]
@@ -44,7 +44,7 @@ def _roc_auc(actual: Target, scores: Scores) -> float:
 
 
 def _log_loss(actual: Target, scores: Scores) -> float:
-    # A graph's float32 may be a little over one, or sum to a little less.
+    # A graph's float32 may be slightly over one, or sum to slightly less.
     table = np.column_stack([1 - scores, scores] if scores.ndim == 1 else [scores]).clip(0, 1).astype(np.float64)
     return float(sklearn.log_loss(actual, table / table.sum(axis=1, keepdims=True), labels=range(table.shape[1])))
 
@@ -54,7 +54,7 @@ def _accuracy(actual: Target, scores: Scores) -> float:
 
 
 def _f1(actual: Target, scores: Scores) -> float:
-    """The mean over all classes of the harmonic mean of precision and recall."""
+    """The F1 score averaged over all classes."""
     labels = range(scores.shape[1])
     return float(sklearn.f1_score(actual, scores.argmax(axis=1), labels=labels, average="macro", zero_division=0))
 
@@ -75,7 +75,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "f1": Metric(_f1, "f1_macro", greater_is_better=True),
     },
 }
-"""Task -> name -> metric; each training measures all of its task, and `problem.METRIC` names the one that decides."""
+"""Task -> name -> metric; each training measures all metrics of its task, and `problem.METRIC` names the one that decides."""
 
 
 def metrics(actual: Target, scores: Scores) -> dict[str, float]:
@@ -91,17 +91,17 @@ def compared(actual: Target, scores: Scores, train: Target, train_scores: Scores
 
 
 def baseline(train: Target, rows: int) -> Scores:
-    """What is said of `rows` rows without a model: the mean of the training target, or the share of each class."""
+    """The scores of `rows` rows without a model: the mean of the training target, or the share of each class."""
     if problem.TASK == "multiclass":
         return np.tile(np.bincount(train.astype(int), minlength=classes(train)) / len(train), (rows, 1))
     return np.full(rows, train.mean())
 
 
 def classes(target: Target) -> int:
-    """How many classes there are."""
+    """The number of classes."""
     return int(target.max()) + 1
 
 
 def loss(name: str, value: float) -> float:
-    """A metric as something of which less is better: what is missing to 1 where more is. It is its own inverse."""
+    """A metric as a loss, for which less is better: 1 minus the value if more is better. It is its own inverse."""
     return 1 - value if METRICS[problem.TASK][name].greater_is_better else value

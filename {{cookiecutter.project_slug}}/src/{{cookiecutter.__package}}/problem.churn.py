@@ -1,4 +1,4 @@
-"""What this project predicts, and from what: which customers of a telephone company leave. Another problem is another such file."""
+"""What this project predicts, and from what: which customers of a telephone company leave. Replace this file for another problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Service = Literal["no", "no_internet_service", "yes"]
 
 
 class Record(BaseModel):
-    """What is known of a customer today. Fields that are not named here are ignored."""
+    """What is known about a customer today. Other fields are ignored."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -76,7 +76,7 @@ SEGMENTS = ("tenure", "monthlycharges")
 
 
 def features(columns: Columns) -> NDArray[np.float32]:
-    """The model's input, shape (n, 19): the place of each category among its choices, then the numbers."""
+    """The model's input, shape (n, 19): the index of each category among its choices, then the numbers."""
     return FIELDS.features(columns)
 
 
@@ -102,13 +102,13 @@ ALIASES = {
     "PaperlessBilling": "paperlessbilling", "PaymentMethod": "paymentmethod", "MonthlyCharges": "monthlycharges",
     "TotalCharges": "totalcharges", "customerID": "customerid", "churn": "Churn",
 }  # fmt: skip
-"""The published file names the same columns differently; what came true is `Churn`, as the answer is `churn`."""
+"""The published file has other names for the same columns; its truth is `Churn`, because `churn` is a field of the answer."""
 
 TARGET_RULES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]] = {}
 
 
 def prepare(raw: Columns) -> Columns:
-    """The columns of a file as `Record` spells them: lower case and underscores; new customers were charged nothing yet."""
+    """The columns of a file as `Record` spells them: lower case and underscores; new customers have not been charged yet."""
     spelled = {name: _spelled(values) if values.dtype == object else values for name, values in raw.items()}
     new = (np.asarray(spelled["tenure"], np.float64) == 0) & np.isnan(np.asarray(spelled["totalcharges"], np.float64))
     return {**spelled, "totalcharges": np.where(new, 0.0, spelled["totalcharges"])}
@@ -129,11 +129,11 @@ def target(raw: Columns) -> NDArray[np.float64]:
 
 
 def sample(rows: int, seed: int, *, drift: bool = False) -> dict[str, NDArray[Any]]:
-    """Invented customers in the record's spelling, with `customerid` and `Churn`; the same seed gives the same ones.
+    """Generated customers in the record's spelling, with `customerid` and `Churn`; the same seed gives the same customers.
 
-    Shares, charges and what makes people leave follow what is published of the real file: new customers with a monthly
+    Shares, charges and the causes of leaving follow published figures of the real file: new customers with a monthly
     contract, fibre and electronic checks leave most, a quarter of all. With `drift`, prices are a third higher, more
-    have fibre, and price counts for more.
+    have fibre, and price has more effect.
     """
     rng = np.random.default_rng(seed)
 

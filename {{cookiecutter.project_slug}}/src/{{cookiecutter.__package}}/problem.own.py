@@ -1,7 +1,7 @@
-"""What this project predicts, and from what: a value, from a size, a kind and a time. Put your own problem in its place.
+"""What this project predicts, and from what: a value, from a size, a kind and a time. Replace it by your own problem.
 
-`make problem FROM=data.csv TARGET=column` writes this file anew from your data. By hand: change the fields of `Record`, the
-column of the target, and the invented rows; the rest follows from the fields.
+`make problem FROM=data.csv TARGET=column` generates this file from your data. By hand: change the fields of `Record`, the
+column of the target, and the generated rows; the rest is derived from the fields.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ METRIC = "rmse"
 
 
 class Record(BaseModel):
-    """What is known when a prediction is asked for: a field a line. Fields that are not named here are ignored."""
+    """What is known when a prediction is requested: one field per line. Other fields are ignored."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -69,7 +69,7 @@ def prepare(raw: Columns) -> Columns:
 
 
 def target(raw: Columns) -> NDArray[np.float64]:
-    """What came true, shape (n,); NaN where it is not known."""
+    """The truth, shape (n,); NaN if it is not known."""
     return np.asarray(raw["value"], np.float64)
 
 
@@ -77,7 +77,7 @@ def target(raw: Columns) -> NDArray[np.float64]:
 
 
 def sample(rows: int, seed: int, *, drift: bool = False) -> dict[str, NDArray[Any]]:
-    """Invented rows with the columns of `RAW`; the same seed gives the same ones. With `drift`, size counts for half more."""
+    """Generated rows with the columns of `RAW`; the same seed gives the same rows. With `drift`, size has 50 % more effect."""
     rng = np.random.default_rng(seed)
     kind = rng.choice(["large", "medium", "small"], rows).astype(object)
     size = rng.gamma(3, 6.0, rows).round(2)

@@ -1,4 +1,4 @@
-"""What this project predicts, and from what: how long a taxi ride takes. Another problem is another such file."""
+"""What this project predicts, and from what: how long a taxi ride takes. Replace this file for another problem."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Zone = Annotated[int, Field(ge=1, le=265, description="Taxi zone, 1 to 265"), WH
 
 
 class Record(BaseModel):
-    """What is known when a ride begins. Fields that are not named here are ignored."""
+    """What is known when a ride begins. Other fields are ignored."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -57,7 +57,7 @@ MONDAY = np.datetime64("2024-01-01", "us")
 def features(columns: Columns) -> NDArray[np.float32]:
     """The model's input, shape (n, 5): both zones, miles, hour of day (0 to 24), weekday (Monday is 0).
 
-    A missing pick-up time means a Wednesday at noon, in training as in serving.
+    A missing pick-up time means a Wednesday at noon, in training and in serving.
     """
     pickup = np.where(np.isnat(columns[TIME]), NOON_ON_A_WEDNESDAY, columns[TIME])
     hours = (pickup - MONDAY).astype(np.int64) / 3.6e9
@@ -90,17 +90,17 @@ RAW: dict[str, type] = {
 """The columns that training needs from a file; others are ignored."""
 
 ALIASES = {"tpep_pickup_datetime": "lpep_pickup_datetime", "tpep_dropoff_datetime": "lpep_dropoff_datetime"}
-"""Yellow cabs' files name the same times differently."""
+"""Yellow cabs' files have other names for the same times."""
 
 TARGET_RULES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]] = {
     "duration under 1 minute": lambda minutes: minutes < 1,
     "duration over 60 minutes": lambda minutes: minutes > 60,
 }
-"""Rides that are left out of training: cancelled ones, and meters that were left running."""
+"""Rides that are dropped from training: cancelled ones, and meters that were not switched off."""
 
 
 def prepare(raw: Columns) -> Columns:
-    """The columns of a file as `Record` spells them: these are so already."""
+    """The columns of a file as `Record` spells them: these have the right names already."""
     return raw
 
 
@@ -123,10 +123,10 @@ RIDES_BY_WEEKDAY = [1346, 1292, 1250, 1401, 1634, 1590, 1364]
 
 
 def sample(rows: int, seed: int, *, drift: bool = False) -> dict[str, NDArray[Any]]:
-    """Invented rides of January and February 2024 in the published schema; the same seed gives the same rides.
+    """Generated rides of January and February 2024 in the published schema; the same seed gives the same rides.
 
-    Zones lie on a fixed map, so distance follows from the two zones; speed from the hour, the weekday and the length
-    of the ride. A little over one row in a hundred is as odd as in the real files. With `drift`, roads are a
+    Zones have fixed positions, so distance follows from the two zones; speed from the hour, the weekday and the length
+    of the ride. A little over one row in a hundred is as implausible as in the real files. With `drift`, roads are a
     third slower and more rides begin in zones that were quiet before.
     """
     rng = np.random.default_rng(seed)

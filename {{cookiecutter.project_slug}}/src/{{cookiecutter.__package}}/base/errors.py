@@ -1,4 +1,4 @@
-"""How every command ends: an exit code, and for what a person can mend one line that says how."""
+"""How every command ends: an exit code, and one line with the remedy for an error that the user can fix."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ REMEDIES = {
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend; the message names it and the remedy in one line."""
+    """An error that the user can fix; the message names the cause and the remedy in one line."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the rest of it."""
-    # SQLAlchemy begins with how it came to write, where it did so by itself.
+    """The first line of an error's message."""
+    # SQLAlchemy puts a note about autoflush first.
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
     return (lines or [type(error).__name__])[0][:200]
 
 
 def near(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The end of a message about an unknown name: the known one that was probably meant, else `otherwise`."""
+    """The end of a message about an unknown name: the known name that was probably meant, else `otherwise`."""
     found = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {found[0]}?" if found else otherwise
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call `main` and leave the process: 0 or its code, 1 for a mendable error, 130 for Ctrl-C, 143 for SIGTERM.
+    """Call `main` and exit: 0 or the code it returns, 1 for a `UserError`, 130 for Ctrl-C, 143 for SIGTERM.
 
-    Errors that nobody foresaw keep their traceback: they are bugs, and it is needed to mend them.
+    Unexpected errors keep their traceback: they are bugs, and it is needed to fix them.
     """
     stops: list[int] = []
 
@@ -46,14 +46,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         raise KeyboardInterrupt  # both unwind, so that nothing half-written is left
 
     signal.signal(signal.SIGTERM, stop)
-    # A shell's background job is deaf to Ctrl-C, and stays so.
+    # A shell's background job ignores Ctrl-C; keep it so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, stop)
     try:
         code = main() or 0
         sys.stdout.flush()
     except (KeyboardInterrupt, Exception) as error:
-        # A library that is interrupted may raise an error of its own: it is the signal that ends the command.
+        # An interrupted library may raise an error of its own; the signal still decides the exit code.
         if stops or isinstance(error, KeyboardInterrupt):
             code = leave(*stops[-1:])
         elif isinstance(error, UserError):
@@ -67,13 +67,13 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def leave(code: int = 130) -> int:
-    """Say why the command ends early; gives its exit code, 130 for Ctrl-C or 143 for SIGTERM."""
+    """Print why the command ends early; returns its exit code, 130 for Ctrl-C or 143 for SIGTERM."""
     _say(f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}; nothing half-written was left behind")
     return code
 
 
 def _say(message: str) -> int:
-    # A message may quote a file: nothing of it may steer the terminal.
+    # A message may quote a file: control characters in it must not reach the terminal.
     line = "".join(each if each.isprintable() else "\ufffd" for each in " ".join(message.split()))
     print(f"error: {line}", file=sys.stderr)
     return 1

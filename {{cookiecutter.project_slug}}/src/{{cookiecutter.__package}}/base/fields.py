@@ -1,4 +1,4 @@
-"""What problem.py is written with: types for the fields of a record, and what follows from such a record."""
+"""Building blocks for problem.py: types for the fields of a record, and everything derived from them."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ DTYPES: dict[Any, str] = {
     NaiveDatetime: "datetime64[us]",
     date: "datetime64[us]",
 }
-"""The type of a field -> the type of its column; anything else is held as objects."""
+"""The type of a field -> the type of its column; any other type is stored as objects."""
 
 BUCKETS = 256
-"""How many numbers text with too many values to list is hashed to."""
+"""The number of buckets that text is hashed to when it has too many values to list."""
 
 
 def whole(value: Any) -> Any:
-    """74.0 as 74: JSON has one kind of number, and clients that hold numbers as floats mean the same."""
+    """Convert 74.0 to 74: JSON has one kind of number, and clients that store all numbers as floats mean an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE = BeforeValidator(whole)
-"""Marks an `int` that may be written with a point. It comes last: bounds before it are in the JSON schema too."""
+"""Marks an `int` that may be written as 74.0. It comes last, so that bounds before it are in the JSON schema too."""
 
 LocalTime = Annotated[NaiveDatetime, WithJsonSchema({"type": "string", "format": "date-time-local"})]
-"""A date and a time of day where the record is from, without an offset."""
+"""A local date and time of day, without an offset."""
 
 
 def plain(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
-    """A field's type without `| None` and `Annotated`, and what was said of it there, added to `marks`."""
+    """A field's type without `| None` and `Annotated`; the annotations are added to `marks`."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         options = [option for option in typing.get_args(kind) if option is not types.NoneType]
         return plain(options[0], marks) if len(options) == 1 else (kind, marks)
@@ -59,32 +59,32 @@ def plain(kind: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def choices(record: type[BaseModel], field: str) -> tuple[Any, ...]:
-    """The values that a field of type `Literal[...]` may have, in their order; none for other types."""
+    """The allowed values of a field of type `Literal[...]`, in order; empty for other types."""
     kind, _ = plain(record.model_fields[field].annotation, [])
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def codes(values: NDArray[Any], known: tuple[Any, ...]) -> NDArray[np.float32]:
-    """The place of each value in `known`, shape (n,); -1 for what is missing or not in it."""
+    """The index of each value in `known`, shape (n,); -1 for a value that is missing or not in it."""
     place = {value: number for number, value in enumerate(known)}
     return np.array([place.get(value, -1) for value in values.tolist()], np.float32)
 
 
 def hashed(values: NDArray[Any], buckets: int) -> NDArray[np.float32]:
-    """One of so many numbers for each text, shape (n,), the same on every machine; -1 for what is missing.
+    """The bucket of each text, shape (n,), the same on every machine; -1 for a missing value.
 
-    For text with too many values to list (feature hashing, Weinberger et al. 2009): some share a number.
+    For text with too many values to list (feature hashing, Weinberger et al. 2009): some texts share a bucket.
     """
     place = {value: zlib.crc32(str(value).encode()) % buckets for value in set(values.tolist()) - {None}}
     return np.array([place.get(value, -1) for value in values.tolist()], np.float32)
 
 
 class Fields:
-    """What follows from the fields of a record: its features, an example, the columns of a file.
+    """Everything derived from the fields of a record: its features, an example, the columns of a file.
 
-    Each field has a feature: numbers and truth values as they are, the place of a choice, other text hashed. A time has
-    its hour, weekday (Monday is 0) and month, a date the last two. What is missing is NaN, of a text or choice -1.
-    An example is the first of a field's `examples`; a field's `title` is what its column is called in a file.
+    Each field becomes a feature: numbers and booleans as they are, a choice as its index, other text hashed. A time becomes
+    hour, weekday (Monday is 0) and month, a date the last two. A missing value is NaN, or -1 for text and choices.
+    The example takes the first of a field's `examples`; a field's `title` is the name of its column in a file.
     """
 
     def __init__(self, record: type[BaseModel]) -> None:
@@ -130,9 +130,9 @@ PARTS: dict[str, Callable[[NDArray[Any]], NDArray[np.float64]]] = {
 
 
 def drawn(path: Path, raw: Mapping[str, type], rows: int, seed: int, drift: bool) -> dict[str, NDArray[Any]]:
-    """Invented rows with the columns of `raw`, each by itself from what `path` says was seen of it in a group of the target.
+    """Generated rows with the columns of `raw`; each column is drawn independently from its statistics in `path`, per group of the target.
 
-    With `drift` the later groups are far more common, and for a third of the rows the target is another row's.
+    With `drift` the later groups are far more common, and a third of the rows get the target of another row.
     """
     seen = json.loads(path.read_text(encoding="utf-8"))
     rng = np.random.default_rng(seed)
@@ -146,7 +146,7 @@ def drawn(path: Path, raw: Mapping[str, type], rows: int, seed: int, drift: bool
 def _column(
     rng: np.random.Generator, kind: type, group: NDArray[np.int64], step: float, missing: float, seen: list[list[Any]]
 ) -> NDArray[Any]:
-    """Values like those `seen` in the group of each of n rows: between quantiles, or some of the texts, shape (n,)."""
+    """Values like those `seen` in the group of each of n rows: between quantiles, or from the list of texts, shape (n,)."""
     number = kind in (int, float, np.datetime64)
     values = np.empty(len(group), np.float64 if number else object)
     for place, known in enumerate(seen):

@@ -14,21 +14,21 @@ PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of this Python package."""
 
 ROOT = next((folder for folder in PACKAGE.parents if (folder / "params.toml").is_file()), Path.cwd())
-"""The project's folder, which holds `params.toml`; the current one where the package is installed elsewhere."""
+"""The project's folder, which contains `params.toml`; the current folder if the package is installed elsewhere."""
 
 TABLES = ("data", "model", "decision", "export", "evaluate", "interval", "tune", "tracking", "validation", "drift", "gate", "service", "explain", "ab", "shadow", "log", "monitor", "retrain", "rollout", "web", "batch", "stream")  # fmt: skip
-"""The tables that a `params.toml` may have; a module that reads one has a `Section` for it."""
+"""The tables that `params.toml` may have; a module that reads one has a `Section` for it."""
 
 
 class Section(BaseModel):
-    """A table of `params.toml`; a key that it does not know is an error, not a silent default."""
+    """A table of `params.toml`; an unknown key is an error, not a silent default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     table: ClassVar[str] = ""
 
     @classmethod
     def load(cls, path: Path = ROOT / "params.toml") -> Any:
-        """The table as params.toml has it; keys that are left out have their defaults.
+        """The table from params.toml; keys that are left out get their defaults.
 
         Raises:
             UserError: the file cannot be read, or has an unknown table or key, or a value out of range.
@@ -46,7 +46,7 @@ class Data(Section):
 
 
 class Model(BaseModel):
-    """Which estimator, and in the table of its name the parameters it is built with."""
+    """The estimator, and its parameters in the table of its name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
@@ -55,24 +55,24 @@ class Model(BaseModel):
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Name of an estimator -> the parameters that `[model.<name>]` gives it."""
+        """Name of an estimator -> its parameters in `[model.<name>]`."""
         return self.__pydantic_extra__
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of the estimator that is chosen."""
+        """The parameters of the selected estimator."""
         return self.tables.get(self.estimator, {})
 
 
 class Export(Section):
-    """In which format a model is kept, and how far it may be from its estimator, in the unit of its output."""
+    """The format that a model is stored in, and how far it may differ from its estimator, in the unit of its output."""
 
     format: Literal["auto", "onnx", "skops"] = "auto"
     tolerance: float = Field(default=0.001, gt=0)
 
 
 class Params(Section):
-    """The settings of a training, which every run logs; `decision` goes to `problem.answer`."""
+    """The settings of a training, which every run logs; `decision` is passed to `problem.answer`."""
 
     data: Data = Data()
     model: Model = Model()
@@ -81,23 +81,23 @@ class Params(Section):
 
 
 def load(path: Path = ROOT / "params.toml") -> Params:
-    """The settings of a training; tables and keys that are left out have their defaults.
+    """The settings of a training; tables and keys that are left out get their defaults.
 
     Raises:
-        UserError: the file cannot be read, is no TOML, or has an unknown table or key or a value out of range.
+        UserError: the file cannot be read, is not TOML, or has an unknown table or key or a value out of range.
     """
     given = {name: table for name, table in _tables(path).items() if name in Params.model_fields}
     return _checked(Params, given, path.name)
 
 
 def names() -> dict[str, str]:
-    """The project's `name`, its `team` and the `template` version it was made from."""
+    """The project's `name`, its `team` and the `template` version it was generated from."""
     pyproject = _toml(ROOT / "pyproject.toml")
     return {"name": pyproject["project"]["name"], **pyproject["tool"]["mlops-template"]["names"]}
 
 
 def commands() -> dict[str, str]:
-    """Command -> its module, from the package's folder."""
+    """Command -> its module, relative to the package's folder."""
     return dict(_toml(ROOT / "pyproject.toml")["tool"]["mlops-template"]["commands"])
 
 

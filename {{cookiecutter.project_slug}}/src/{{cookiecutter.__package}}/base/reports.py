@@ -37,7 +37,7 @@ code {{ background: #8882; padding: 0 0.2rem; overflow-wrap: anywhere; }}
 
 
 def rounded(values: Sequence[float]) -> list[str]:
-    """Numbers as a person would say them, in three digits or all before the point; in six where two would look alike."""
+    """Numbers with three significant digits, or all digits before the point; with six if two of them would look alike."""
     said = [f"{each:.0f}" if abs(each) >= 100 else f"{each:.3g}" for each in values]
     return said if len(set(said)) == len(set(values)) else [f"{each:g}" for each in values]
 
@@ -50,11 +50,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def write(
     folder: Path, name: str, title: str, markdown: str, pictures: Mapping[str, bytes] = MappingProxyType({})
 ) -> list[Path]:
-    """Write a report to `folder` as `<name>.md` and as the page `<name>.html`, with pictures (PNG in Base64); gives both."""
+    """Write a report to `folder` as `<name>.md` and `<name>.html`, with its figures (PNG as Base64); returns both texts."""
     folder.mkdir(exist_ok=True)
     text, document = folder / f"{name}.md", folder / f"{name}.html"
     text.write_text(markdown, encoding="utf-8")
-    # Markup inside the Markdown is shown, not obeyed.
+    # Markup inside the Markdown is escaped, not rendered.
     page = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = page.parse(f"{markdown}\n\n## Pictures\n" if pictures else markdown)
     contents: list[str] = []

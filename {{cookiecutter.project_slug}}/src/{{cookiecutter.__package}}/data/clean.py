@@ -1,4 +1,4 @@
-"""Keep the rows that can be learned from; drop every other one and count it under the rule that it breaks."""
+"""Select the rows that can be used for training; drop all others and count them by the rule they break."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..base.fields import Columns
 from . import schema
 
 TELLING = 0.999
-"""How well features may tell the target: as area under the ROC curve, or as correlation."""
+"""Above this, a feature tells the target: area under the ROC curve, or correlation."""
 
 MANY = 20_000
-"""On so many rows features are looked at together."""
+"""The number of rows on which features are checked together."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to learn from, oldest first where they have a time: the record's fields, the target, the row in the source, each (n,)."""
+    """Rows to train on, oldest first if they have a time: the record's fields, the target, the row number in the source, each (n,)."""
 
     name: str
     columns: Columns
@@ -39,7 +39,7 @@ class Dataset:
 
     @property
     def span(self) -> tuple[str, str]:
-        """The first and the last time, ISO 8601; nothing where the problem has no time."""
+        """The first and the last time, ISO 8601; empty if the problem has no time."""
         if not problem.TIME:
             return "", ""
         times = self.columns[problem.TIME]
@@ -47,7 +47,7 @@ class Dataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """The same for the same rows, whatever file, format or time resolution they came in."""
+        """A hash that is the same for the same rows, whatever file, format or time resolution they came in."""
         digest = hashlib.sha256()
         for name, values in [*sorted(self.columns.items()), (problem.TARGET, self.target)]:
             digest.update(name.encode())
@@ -55,13 +55,13 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def take(self, rows: slice | NDArray[np.int64]) -> Dataset:
-        """Some of the rows, as a data set of their own."""
+        """Some of the rows, as a new data set."""
         columns = {name: each[rows] for name, each in self.columns.items()}
         return replace(self, columns=columns, target=self.target[rows], places=self.places[rows])
 
 
 def clean(name: str, raw: Columns) -> Dataset:
-    """Leave out every row that the service would refuse or that has no sensible target, and count them by rule.
+    """Drop every row that the service would refuse or that has no valid target, and count them by rule.
 
     Raises:
         UserError: no row is left.
@@ -92,13 +92,13 @@ def clean(name: str, raw: Columns) -> Dataset:
 
 
 def prepared(raw: Columns) -> Columns:
-    """The columns of a file as `Record` spells them; those of a file of records are so already."""
+    """The columns of a file under the names of `Record`; a file of records already has them."""
     return raw if schema.TRUE in raw else problem.prepare(raw)
 
 
 def leaks(dataset: Dataset) -> list[str]:
-    """Features that tell the target all but perfectly, alone or several together: known too late, or the target itself."""
-    # Only training pays for scikit-learn.
+    """Features that predict the target almost perfectly, alone or together: known too late, or the target itself."""
+    # scikit-learn is imported only for training.
     from ..metrics import METRICS
 
     matrix, found = problem.features(dataset.columns).astype(np.float64), []
@@ -120,7 +120,7 @@ def leaks(dataset: Dataset) -> list[str]:
 
 
 def together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[int]:
-    """The places of those of n rows' features, shape (n, features), of which a weighted sum is the target all but exactly, without any that it can spare."""
+    """The indices of those features, shape (n, features), whose weighted sum is almost exactly the target, without any redundant one."""
     known = np.isfinite(matrix)
     means = np.where(known, matrix, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     centred, moved = np.where(known, matrix - means, 0), target - target.mean()
@@ -131,7 +131,7 @@ def together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[i
         left = moved - centred[:, columns] @ weights
         return bool(left @ left < (1 - TELLING**2) * (moved @ moved))
 
-    # With few rows, any features could.
+    # With few rows, any set of features could.
     if len(target) < 10 * len(chosen) or not tells(chosen):
         return []
     for spare in list(chosen):
@@ -141,7 +141,7 @@ def together(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> list[i
 
 
 def describe(dataset: Dataset) -> Iterable[str]:
-    """Lines for a person: how many rows there are, from when to when or of which class, and what was dropped and why."""
+    """Lines to print: the number of rows, their time span or class shares, and what was dropped and why."""
     first, last = dataset.span
     when = f", {first[:10]} to {last[:10]}" if first else ""
     yield f"{len(dataset):,} of {dataset.rows_read:,} rows from {dataset.name}{when}"

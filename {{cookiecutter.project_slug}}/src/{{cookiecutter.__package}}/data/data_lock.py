@@ -1,4 +1,4 @@
-"""`data.lock` names the data sets that this code was made with by their content; `make data` restores exactly those."""
+"""`data.lock` lists the data sets that this code was run with, by checksum; `make data` restores exactly those."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from . import clean, read
 
 FILE = ROOT / "data.lock"
 CACHE = ROOT / ".cache" / "data"
-"""Contents by their SHA-256; `DATA_STORE` names a folder or an `s3://` address with the same, for the whole team."""
+"""Files by their SHA-256; `DATA_STORE` is a folder or an `s3://` address with the same layout, for the whole team."""
 
 TIMEOUT_SECONDS = 20
 
 
 LONGEST = 200
-"""Of a path, so that no file system refuses it."""
+"""Of a file name, so that every file system accepts it."""
 
 
 class Entry(BaseModel):
-    """What is known of a data set."""
+    """What the lock records about a data set."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -53,7 +53,7 @@ ENTRIES = TypeAdapter(dict[str, Entry])
 
 
 def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set; of this lock or another one.
+    """Path in the project -> `sha256`, `bytes`, `rows`, `span` and `origin` of the data set; from this lock or another `file`.
 
     Raises:
         UserError: the file is damaged.
@@ -74,13 +74,13 @@ def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
 
 
 def named(path: Path) -> str:
-    """What the lock calls a file: its path in the project; nothing where it is outside."""
+    """The file's name in the lock: its path in the project; empty if it is outside."""
     place = path.resolve()
     return place.relative_to(ROOT).as_posix() if place.is_relative_to(ROOT) else ""
 
 
 def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray[Any]]]:
-    """What `read.rows` gives, where `source` may be a URL too; a file that is not the one that the lock names is told of.
+    """Like `read.rows`, but `source` may also be a URL; prints a warning if a file is not the one that the lock names.
 
     Raises:
         UserError: the file is missing, damaged, or lacks a column.
@@ -99,10 +99,10 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
 
 
 def fetch(url: str) -> Path:
-    """The file at `url` as a local path under data/, fetched unless it is there already.
+    """The file at `url` as a local path under data/; downloaded unless it is there already.
 
     Raises:
-        UserError: the file cannot be fetched, or its content is not what the lock says.
+        UserError: the file cannot be fetched, or its checksum is not the one in the lock.
     """
     path = _place(url)
     entry = entries().get(named(path))
@@ -122,7 +122,7 @@ def fetch(url: str) -> Path:
 
 
 def _place(url: str) -> Path:
-    """Where the content of `url` belongs: under its own name, and its digest too where something else has that name."""
+    """Where the file at `url` is stored: under its own name, with its digest added if another file has that name."""
     path = ROOT / "data" / (PurePosixPath(urllib.parse.urlsplit(url).path).name or "data")
     entry = entries().get(named(path))
     other = entry["origin"] != url if entry else path.exists()
@@ -130,7 +130,7 @@ def _place(url: str) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    """The content of `url` at `path`, whole or not at all."""
+    """Download `url` to `path`, completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as answer, partial.open("wb") as file:
@@ -150,9 +150,9 @@ def _download(url: str, path: Path) -> None:
 
 
 def keep(path: Path, columns: Columns, origin: str = "") -> str:
-    """Name a data set in the lock as it is now, and keep its content in the cache and in `DATA_STORE`; says so.
+    """Add a data set to the lock and store a copy in the cache and in `DATA_STORE`; returns a line that says so.
 
-    `columns` are those that `read.read` gives of it.
+    `columns` are what `read.read` returns for it.
 
     Raises:
         UserError: the file is outside the project, or the store cannot be written.
@@ -183,7 +183,7 @@ def _span(columns: Columns) -> str:
 
 
 def difference(path: Path) -> str:
-    """How a file differs from what the lock names; nothing where it does not, or is not named."""
+    """How a file differs from the lock's entry; empty if it does not, or has no entry."""
     name = named(path)
     entry = entries().get(name)
     if entry is None or sha256(path) == entry["sha256"]:
@@ -195,10 +195,10 @@ def difference(path: Path) -> str:
 
 
 def restore_all() -> Iterator[str]:
-    """Bring back every data set that is missing or different; a line for each.
+    """Restore every data set that is missing or different; yields a line for each.
 
     Raises:
-        UserError: a content is found nowhere. A file of another content is kept beside it, as `.<hash>.replaced`.
+        UserError: a file is found nowhere. A file with different content is renamed to `.<hash>.replaced`.
     """
     for name, entry in entries().items():
         path = ROOT / name
@@ -210,7 +210,7 @@ def restore_all() -> Iterator[str]:
 
 
 def restore(path: Path, entry: dict[str, Any]) -> str:
-    """Bring one data set back; gives where its content was found."""
+    """Restore one data set; returns where its content was found."""
     digest = entry["sha256"]
     sources: dict[str, Callable[[Path], None]] = {
         store: lambda to, system=system, folder=folder: pa.fs.copy_files(  # type: ignore[misc]
@@ -247,7 +247,7 @@ def _cache() -> tuple[pa.fs.FileSystem, str]:
 
 
 def _stores() -> dict[str, tuple[pa.fs.FileSystem, str]]:
-    """Name -> file system and folder: the cache, and `DATA_STORE` where it is set."""
+    """Name -> file system and folder: the cache, and `DATA_STORE` if it is set."""
     found = {"the cache": _cache()}
     if address := os.environ.get("DATA_STORE", ""):
         try:
@@ -259,7 +259,7 @@ def _stores() -> dict[str, tuple[pa.fs.FileSystem, str]]:
 
 
 def _put(path: Path, digest: str, system: pa.fs.FileSystem, folder: str) -> None:
-    """Keep a file's content in a store, whole or not at all."""
+    """Copy a file to a store, completely or not at all."""
     if not system.get_file_info(f"{folder}/{digest}").is_file:
         system.create_dir(folder, recursive=True)
         pa.fs.copy_files(str(path), f"{folder}/{digest}.partial", destination_filesystem=system)
@@ -267,6 +267,6 @@ def _put(path: Path, digest: str, system: pa.fs.FileSystem, folder: str) -> None
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content."""
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""How far data have moved from what a model was trained on, and from where on that is more than chance."""
+"""How far data have drifted from the training data, and the limit above which that is more than chance."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from ..base import params
 from ..base.fields import Columns
 
 FEW = 20
-"""A feature with up to so many values has a bin for each; one with more has ten bins of equal numbers of rows."""
+"""A feature with at most this many values has a bin for each; one with more has ten bins with equal numbers of rows."""
 
 LEAST_SHARE = 1e-4
-"""A bin without rows counts as one with this share: a logarithm of nothing has no value."""
+"""The share that an empty bin counts as: the logarithm of 0 is undefined."""
 
 DRIFTED = 0.25
-"""By custom, a feature with such an index has drifted."""
+"""By convention, a feature with an index above this has drifted."""
 
 SIZES = (100, 130, 170, 220, 300, 400, 550, 750, 1_000, 1_500, 2_500, 5_000, 10_000)
-"""Of so many rows windows are made for the limits: a small window is further off by chance alone."""
+"""The window sizes for which limits are computed, in rows: the index of a small window varies more by chance alone."""
 
 WINDOWS = 400
-"""So many windows are made of each size."""
+"""The number of windows of each size."""
 
 ENOUGH = 200_000
-"""The limits rest on about so many of the training rows."""
+"""The limits are computed from about this many training rows."""
 
 PREDICTION = "prediction"
-"""What the model answers is watched as a feature is."""
+"""The name under which the model's predictions are watched, like a feature."""
 
 Reference = dict[str, dict[str, list[float]]]
 Seen = Mapping[str, NDArray[Any]]
-"""Name of a feature -> its values of n rows, shape (n,)."""
+"""Name of a feature -> its values for n rows, shape (n,)."""
 Counts = dict[str, NDArray[np.int64]]
-"""Name of a feature -> how many rows each of its bins has; counts of two sets of rows can be added."""
+"""Name of a feature -> the number of rows in each of its bins; the counts of two sets of rows can be added."""
 
 
 Lasting = Annotated[str, Field(pattern=r"^\d+[smhdw]$")]
-"""How long something lasts, as `seconds` reads it."""
+"""A duration, as `seconds` parses it."""
 
 
 class Drift(params.Section):
-    """How long a window is, how often one may be over a limit by chance, and what makes an alarm."""
+    """The length of a window, how often one may be over a limit by chance, and what makes an alarm."""
 
     table = "drift"
     window: str = Field(default="1d", pattern=r"^[1-9]\d*[smhdw]$")
@@ -59,15 +59,15 @@ class Drift(params.Section):
 
     @property
     def seconds(self) -> int:
-        """The length of a window."""
+        """The length of a window in seconds."""
         return seconds(self.window)
 
 
 def seconds(text: str) -> int:
-    """A time such as `90s`, `5m`, `12h`, `1d` or `2w` in seconds.
+    """A duration such as `90s`, `5m`, `12h`, `1d` or `2w` in seconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a duration.
     """
     if not re.fullmatch(r"\d+[smhdw]", text):
         raise ValueError(f"{text} is no time: write it as 30s, 5m or 1h")
@@ -75,7 +75,7 @@ def seconds(text: str) -> int:
 
 
 def seen(features: NDArray[np.float32], predictions: NDArray[Any] | None = None) -> Seen:
-    """The columns of n rows' features, shape (n, features), and what was predicted of them, (n,) or (n, classes)."""
+    """The columns of n rows of features, shape (n, features), and their predictions, (n,) or (n, classes)."""
     found = dict(zip(problem.FEATURES, features.T, strict=True))
     if predictions is not None:
         said = predictions if predictions.ndim == 1 else predictions.argmax(axis=1)
@@ -84,12 +84,12 @@ def seen(features: NDArray[np.float32], predictions: NDArray[Any] | None = None)
 
 
 def times(columns: Columns) -> NDArray[np.int64] | None:
-    """The time of each of n records in seconds since 1970, shape (n,); None where the problem has no time."""
+    """The time of each of n records in seconds since 1970, shape (n,); None if the problem has no time."""
     return columns[problem.TIME].astype("datetime64[s]").astype(np.int64) if problem.TIME else None
 
 
 def reference(known: Seen) -> Reference:
-    """For each feature of n rows, where its bins begin and which share of the rows each has."""
+    """For each feature of n rows, the edges of its bins and the share of the rows in each."""
     found = {}
     for name, values in known.items():
         given = np.unique(values[~np.isnan(values)])
@@ -100,7 +100,7 @@ def reference(known: Seen) -> Reference:
 
 
 def counts(known: Reference, now: Seen) -> Counts:
-    """How many of n rows are in each bin; features that only one of the two has are left out."""
+    """The number of n rows in each bin; features that only one of the two has are left out."""
     return {
         name: np.bincount(_places(np.array(known[name]["edges"]), values), minlength=len(known[name]["shares"]))
         for name, values in now.items()
@@ -114,19 +114,19 @@ def psi(known: Reference, found: Counts) -> dict[str, float]:
 
 
 def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rules: Drift, seed: int) -> dict[str, Any]:
-    """From which index on a window of so many rows is further off than the training rows' own windows are.
+    """The index above which a window is further off than the training data's own windows are.
 
-    Windows begin at random moments of the training data, as days of them differ more than random rows do; where rows have
-    no time, a window is some of them at random. Each is compared with the rest of the rows. The share `false_alarms` of
-    them has any feature over its limit. A feature that is far off in nearly every window, such as the weekday in a day,
-    is left out and named.
+    Windows begin at random times of the training data, because its days differ more than random rows do; if the rows have
+    no time, a window is a random sample. Each is compared with the rest of the rows. The share `false_alarms` of them has
+    some feature over its limit. A feature that is far off in nearly every window, such as the weekday in a day, is left
+    out and listed.
 
     Args:
         known: the `reference` of the rows.
         rows: the training rows, oldest first.
-        moments: of the rows in seconds, shape (n,), or None.
-        rules: length of a window, the share, and the fewest rows.
-        seed: of the random choice.
+        moments: the times of the rows in seconds, shape (n,), or None.
+        rules: length of a window, the share, and the minimum number of rows.
+        seed: for the random choice.
     """
     rng, names = np.random.default_rng(seed), list(known)
     step = max(1, len(next(iter(rows.values()))) // ENOUGH)
@@ -146,7 +146,7 @@ def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rule
     held = []
     for apart in found.values():
         usual = np.maximum(np.quantile(apart, 1 - rules.false_alarms, axis=0), LEAST_SHARE)
-        # One factor for all features, so that a window is over any of its limits as seldom as is asked for.
+        # One factor for all features, so that the share of windows over any limit is the one that is asked for.
         most = (apart / usual)[:, watched].max(axis=1, initial=0)
         held.append(usual * np.quantile(most, 1 - rules.false_alarms))
     return {
@@ -158,21 +158,21 @@ def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rule
 
 
 def limits_for(known: dict[str, Any], rows: int) -> dict[str, float]:
-    """The limit of each feature that is watched in a window of so many rows; none where those are too few to tell."""
+    """The limit of each watched feature for a window of this many rows; empty if those are too few."""
     if not known["sizes"] or rows < known["sizes"][0]:
         return {}
-    # What chance does to an index falls with the number of rows.
+    # The random part of an index shrinks with the number of rows.
     sizes = 1 / np.array(known["sizes"][::-1], np.float64)
     return {name: float(np.interp(1 / rows, sizes, each[::-1])) for name, each in known["limits"].items()}
 
 
 def alarm(windows: Sequence[bool], rules: Drift) -> bool:
-    """Whether of the last `of` windows, each over a limit or not, at least `over` are."""
+    """Whether at least `over` of the last `of` windows are over a limit."""
     return sum(windows[-rules.of :]) >= rules.over
 
 
 def lasts(moments: NDArray[np.int64] | None, total: int, rules: Drift) -> int:
-    """How many seconds a window of the training data is: as the rules say, or so many times that as give it enough rows."""
+    """The length of a training window in seconds: as configured, or the multiple of it that contains enough rows."""
     if moments is None:
         return rules.seconds
     usual = total * rules.seconds / max(int(moments[-1] - moments[0]), 1)
@@ -181,7 +181,7 @@ def lasts(moments: NDArray[np.int64] | None, total: int, rules: Drift) -> int:
 
 
 def spans(moments: NDArray[np.int64] | None, total: int, length: int, least: int) -> Iterator[slice]:
-    """The rows of each window of `length` seconds that has at least so many, oldest first; all where rows have no time."""
+    """The rows of each window of `length` seconds with at least `least` rows, oldest first; all rows if they have no time."""
     if moments is None:
         yield slice(0, total)
         return
@@ -194,19 +194,19 @@ def spans(moments: NDArray[np.int64] | None, total: int, length: int, least: int
 def _windows(
     moments: NDArray[np.int64] | None, total: int, size: int, length: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    """The places of about `size` rows of each of some random windows; one with far fewer is left out."""
+    """The indices of about `size` rows for each of some random windows; a window with far fewer is left out."""
     low, high = 0, total
     for _ in range(WINDOWS):
         if moments is not None:
             begin = rng.uniform(moments[0], max(moments[-1] - length, moments[0] + 1))
             low, high = np.searchsorted(moments, np.ceil([begin, begin + length]).astype(moments.dtype))
-        # A little smaller will do: such a window is further off by chance, and errs on the side of silence.
+        # Slightly smaller is accepted: such a window varies more by chance, which raises the limit a little.
         if 0.7 * size <= high - low and size <= total // 2:
             yield low + rng.choice(high - low, min(size, high - low), replace=False, shuffle=False)
 
 
 def _apart(window: NDArray[np.int64], total: NDArray[np.int64]) -> float:
-    """The index of a window beside the other rows, from the bins of its rows and how many all rows have in each bin."""
+    """The index of a window compared with the other rows, from the bins of its rows and the number of all rows in each bin."""
     bins = np.bincount(window, minlength=len(total))
     return _index((total - bins) / (total.sum() - len(window)), bins)
 
@@ -218,6 +218,6 @@ def _index(was: NDArray[np.float64], bins: NDArray[np.int64]) -> float:
 
 
 def _places(edges: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:
-    """The bin of each value: before the first edge, from each edge to the next, from the last on, and without a value."""
+    """The bin of each value: below the first edge, from each edge to the next, above the last, and missing."""
     found = np.searchsorted(edges.astype(np.float32), values, side="right")
     return np.where(np.isnan(values), len(edges) + 1, found)

@@ -1,4 +1,4 @@
-"""Read what a model learns from, a file or the generated sample, as columns; how CSV text is read, everywhere."""
+"""Read training data, from a file or the generated sample, as columns; the only place that parses CSV text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TYPES = {
     np.datetime64: (pa.timestamp("us"), "local times without an offset"),
     str: (pa.string(), "text"),
 }
-"""How a column is held while it is checked, and what it should hold: numbers are floats, so that a missing one is NaN."""
+"""How a column is stored while it is checked, and what it should contain: numbers are floats, so that a missing one is NaN."""
 
 FORMATS = (".parquet", ".csv", ".csv.gz")
 HEAD_BYTES = 1 << 20
@@ -43,11 +43,11 @@ DOTS = r"\d{1,2}\.\d{1,2}\.\d{4}\b"
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 TRUTH = {"TRUE": True, "1": True, "FALSE": False, "0": False}
 NOTHING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-"""What a CSV file has where a number, a time or a truth value is missing; a text is missing where it is blank."""
+"""What a CSV file has for a missing number, time or boolean; a text is missing if it is blank."""
 
 
 class Dialect(NamedTuple):
-    """How a CSV file is written: its columns' names, what separates them, the decimal mark, how dates with slashes begin."""
+    """How a CSV file is written: column names, separator, decimal mark, and whether dates with slashes begin with the day."""
 
     names: Sequence[str] = ()
     separator: str = ","
@@ -55,7 +55,7 @@ class Dialect(NamedTuple):
     dates: str = ""
 
     def options(self, on_bad_line: Callable[[pa.csv.InvalidRow], str] | None = None) -> dict[str, Any]:
-        """What pyarrow's readers want to know: every column is text, so that no value is taken for what it is not."""
+        """The options for pyarrow's readers: every column is text, so that no type is guessed wrongly."""
         how = pa.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True, invalid_row_handler=on_bad_line)
         text = {name: pa.string() for name in self.names}
         kept = pa.csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""])
@@ -66,15 +66,15 @@ STANDARD = Dialect()
 
 
 def form(name: str) -> str:
-    """`parquet` or `csv`, as a file's name says; empty for anything else."""
+    """`parquet` or `csv`, from a file's name; empty for anything else."""
     return next((ending.split(".")[1] for ending in FORMATS if name.lower().endswith(ending)), "")
 
 
 def dialect(head: bytes, where: object) -> Dialect:
-    """How the CSV file that begins with `head` is written.
+    """The dialect of the CSV file that begins with `head`.
 
     Raises:
-        UserError: it is empty or no CSV file, or two of its columns have the same name.
+        UserError: it is empty or not CSV, or two of its columns have the same name.
     """
     text = head.decode("utf-8-sig", errors="ignore")
     if not text.strip():
@@ -92,7 +92,7 @@ def dialect(head: bytes, where: object) -> Dialect:
     comma = separator != "," and numbers and all("," in cell for cell in numbers)
     starts = [(int(found[1]), int(found[2])) for cell in cells if (found := re.match(SLASHES, cell))]
     begins = {"%d/%m": any(day > 12 for day, _ in starts), "%m/%d": any(day > 12 for _, day in starts)}
-    # Where no day is over 12, or days stand in both places, nobody can tell.
+    # If no number is over 12, or numbers over 12 are in both places, the order cannot be told.
     dates = [order for order, sure in begins.items() if sure]
     return Dialect(names, separator, "," if comma else ".", dates[0] if len(dates) == 1 else "")
 
@@ -133,12 +133,12 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tuple[pa.Table, Dialect]:
-    """Those of a file's columns that are `wanted` by their names, all of a CSV file as text; and how it is written.
+    """The columns of a file that `wanted` selects by name, as text for a CSV file; and the file's dialect.
 
-    The files of a folder are read one after the other, by their names.
+    The files of a folder are read in the order of their names.
 
     Raises:
-        UserError: a file is missing or damaged, or the files of a folder differ in their columns or in how they are written.
+        UserError: a file is missing or damaged, or the files of a folder differ in their columns or in their dialect.
     """
     if path.is_dir():
         return _folder(path, wanted)
@@ -178,10 +178,10 @@ def _folder(path: Path, wanted: Callable[[Sequence[str]], list[str]]) -> tuple[p
 
 
 def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, written: Dialect = STANDARD) -> NDArray[Any]:
-    """The values as NumPy has them, shape (n,): floats, times of microseconds, or objects.
+    """The values as a NumPy array, shape (n,): floats, times in microseconds, or objects.
 
     Raises:
-        UserError: the column's type cannot hold what is wanted, or a text cannot be read as that.
+        UserError: the column's type does not fit, or a text cannot be parsed.
     """
     wanted, words = TYPES[kind]
     whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
@@ -206,13 +206,13 @@ def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, written: D
 
 
 def present(text: pa.Array) -> pa.Array:
-    """What a column of text says of numbers, times or truth values, without blanks and without what stands for nothing."""
+    """The non-blank texts of a column of numbers, times or booleans; markers for a missing value become null."""
     trimmed = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.is_in(trimmed, pa.array(NOTHING)), pa.scalar(None, pa.string()), trimmed)
 
 
 def parsed(text: pa.Array, kind: type, written: Dialect) -> pa.Array:
-    """A column of text as one of its type; what cannot be read as that becomes null."""
+    """A column of text converted to its type; what cannot be parsed becomes null."""
     wanted = TYPES[kind][0]
     if pa.types.is_floating(wanted) and written.decimal != ".":
         text = pc.replace_substring(text, written.decimal, ".")
@@ -241,7 +241,7 @@ def _time(text: str, dates: str) -> datetime | None:
 
 
 def _texts(values: pa.Array) -> NDArray[Any]:
-    """Texts as objects, None where one is missing or blank; rows with the same text share it."""
+    """Texts as objects, None if missing or blank; rows with the same text share one object."""
     coded = values.cast(pa.string()).dictionary_encode()
     known = np.array([*(text if text.strip() else None for text in coded.dictionary.to_pylist()), None], object)
     places = coded.indices.fill_null(len(known) - 1) if coded.null_count else coded.indices

@@ -1,4 +1,4 @@
-"""Records as columns: the one bridge between pydantic records, data files and the predictor."""
+"""Records as columns: the conversion between pydantic records, data files and the predictor."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KNOWN = (annotated_types.Ge, annotated_types.Le, WithJsonSchema)
-"""What may be said of a field that `violations` can check in columns."""
+"""The constraints of a field that `violations` can check in columns."""
 
 
 @dataclass(frozen=True)
 class Field:
     """One field of a record as a column: its types, whether it may be missing, its bounds and its choices.
 
-    `kind` is what its values are (`int`, `float`, `bool`, `str`, `np.datetime64`), `dtype` how NumPy holds them: whole
-    numbers and truth values that may be missing are held as floats, so that a missing one is NaN. `day` says that its
-    times are dates. `plain` says that these are all its rules, so that `violations` finds every value that `Record`
+    `kind` is the type of its values (`int`, `float`, `bool`, `str`, `np.datetime64`), `dtype` the NumPy type of the column:
+    integers and booleans that may be missing are stored as floats, so that a missing one is NaN. `day` is true if its
+    times are dates. `plain` is true if these are all its rules, so that `violations` finds every value that `Record`
     would refuse.
     """
 
@@ -62,10 +62,10 @@ def _field(name: str) -> Field:
 
 
 Keyed: Any = create_model("Keyed", __base__=Record, **{ID: (str | int | None, None)})  # type: ignore[call-overload]
-"""A record that may come with its id, as services get it."""
+"""A record that may have an id, as services receive it."""
 
 TRUE = "true_target"
-"""In a file of records, the column that says what the target was: such a file needs no `problem.prepare` and no `problem.target`."""
+"""The column with the target in a file of records; such a file needs no `problem.prepare` and no `problem.target`."""
 
 FIELDS = tuple(_field(name) for name in Record.model_fields)
 _COLUMNS = [(field.name, np.dtype(field.dtype)) for field in FIELDS]
@@ -73,11 +73,11 @@ _own = Record.__pydantic_decorators__
 PLAIN = all(field.plain for field in FIELDS) and not any(
     (_own.validators, _own.field_validators, _own.model_validators, _own.root_validators)
 )
-"""Whether `violations` finds every record that `Record` would refuse; where not, each must be asked about."""
+"""Whether `violations` finds every record that `Record` would refuse; if not, `Record` checks each one."""
 
 
 def columns(records: Sequence[Record]) -> dict[str, NDArray[Any]]:
-    """Valid records as one array a field, each of shape (n,); a missing value is NaN, NaT or None."""
+    """Valid records as one array per field, each of shape (n,); a missing value is NaN, NaT or None."""
     return {name: np.array([getattr(record, name) for record in records], dtype) for name, dtype in _COLUMNS}
 
 
@@ -89,10 +89,10 @@ def reason(error: ValidationError) -> str:
 
 
 def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """For each rule of `Record` a sentence and the rows, shape (n,), that break it; the rules that `columns` relies on.
+    """For each rule of `Record` a message and the rows, shape (n,), that break it; `columns` relies on these rules.
 
-    `raw` has numbers as floats (NaN where missing), times as datetime64 and anything else as objects. Fields that are
-    `needed` may not be missing even where a client may leave them out.
+    `raw` has numbers as floats (NaN if missing), times as datetime64 and anything else as objects. Fields in
+    `needed` may not be missing even if a client may leave them out.
     """
     for field in FIELDS:
         values = raw[field.name]
@@ -116,7 +116,7 @@ def violations(raw: Columns, needed: Collection[str] = ()) -> Iterator[tuple[str
 
 
 def rules(described: Any) -> Any:
-    """A JSON schema without its words: what is asked of a record, not what is said of it."""
+    """A JSON schema without titles and descriptions: only the rules for a record."""
     if isinstance(described, dict):
         said = {"title": str, "description": str, "examples": list}
         words = {name for name, kind in said.items() if isinstance(described.get(name), kind)}
@@ -125,7 +125,7 @@ def rules(described: Any) -> Any:
 
 
 def examples() -> Iterator[dict[str, Any]]:
-    """`problem.EXAMPLE`, and records that differ from it in one field: each choice, each bound, other times, left out."""
+    """`problem.EXAMPLE`, and records that differ from it in one field: each choice, each bound, other times, missing."""
     yield EXAMPLE
     for field in FIELDS:
         values = [*field.choices, field.least, field.most, *((True, False) if field.kind is bool else ())]
@@ -142,14 +142,14 @@ def examples() -> Iterator[dict[str, Any]]:
 
 
 def table(columns: Columns) -> pa.Table:
-    """Columns as they belong in a file: what is missing is null there, not a number that is none."""
-    import pyarrow as pa  # a service's image has none
+    """Columns as a table for a file: missing values are null, not NaN."""
+    import pyarrow as pa  # not installed in a service's image
 
     return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
 
 def refusals(columns: Columns) -> Iterator[str]:
-    """Why `Record` itself refuses a row, for each of n; empty where it does not. It takes microseconds a row."""
+    """Why `Record` refuses a row, for each of n; empty if it does not. Takes microseconds per row."""
     for row in table({field.name: columns[field.name] for field in FIELDS}).to_pylist():
         try:
             Record.model_validate({name: value for name, value in row.items() if value is not None}, strict=False)
@@ -159,12 +159,12 @@ def refusals(columns: Columns) -> Iterator[str]:
 
 
 def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which of n values are none: NaN, NaT or None, shape (n,)."""
+    """Which of n values are missing (NaN, NaT or None), shape (n,)."""
     test = {"M": np.isnat, "f": np.isnan}.get(values.dtype.kind)
     return np.asarray(test(values) if test else [value is None for value in values], bool)
 
 
 def absent(field: Field, rows: int) -> NDArray[Any]:
-    """The column of an optional field that nobody filled in, shape (rows,)."""
+    """The column of an optional field without any value, shape (rows,)."""
     empty = {"float64": np.nan, "datetime64[us]": np.datetime64("NaT")}
     return np.full(rows, empty.get(field.dtype), field.dtype)

@@ -1,4 +1,4 @@
-"""Split rows: those to train on, and those to validate with."""
+"""Split the rows into training and validation rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .clean import Dataset
 
 
 def split(dataset: Dataset, validation_share: float, seed: int = 42) -> tuple[Dataset, Dataset]:
-    """Rows to train on and about `validation_share` of them to validate with; none is in both.
+    """Training rows and about `validation_share` of the rows for validation; no row is in both.
 
-    Where rows have a time, the newest are for validation. Otherwise a hash of the row and `seed` decides, so that a row
-    keeps its side when there are more of them: what one model was trained with never validates the next. Rows that are
-    alike are on the same side.
+    If rows have a time, the newest are for validation. Otherwise a hash of the row and `seed` decides, so that a row
+    stays on its side when rows are added: a row that one model was trained on never validates the next. Equal rows
+    are on the same side.
 
     Raises:
         UserError: one of the two would be empty.

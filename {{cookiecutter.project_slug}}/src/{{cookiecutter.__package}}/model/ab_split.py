@@ -26,7 +26,7 @@ from .live import State
 from .predictor import Fixed, Predicts
 
 WAITING = 64
-"""How many shadow batches may wait for their turn; what comes then has no shadow."""
+"""The maximum number of queued shadow batches; further ones are skipped."""
 
 ROLE = {"role": {"type": "string", "description": "Who answered: champion, or challenger in a running comparison"}}
 
@@ -34,19 +34,19 @@ ONE = {role: np.array([role], object) for role in ("champion", "challenger", "sh
 
 
 class Split(Fixed):
-    """Two predictors as one; the challenger gets a share of the keys, always the same ones.
+    """Two predictors as one; the challenger gets a fixed share of the keys.
 
-    A key is the record's `problem.ID`, else the record itself. Its place between 0 and 1 is the SHA-256 of the
-    experiment's name and the key, so that every worker, host and restart sends it the same way, and another experiment
-    mixes anew (Kohavi, Tang and Xu 2020, chapter 14).
+    A key is the record's `problem.ID`, else the record itself. Its position between 0 and 1 is the SHA-256 of the
+    experiment's name and the key, so that every worker, host and restart assigns it alike, and another experiment
+    assigns anew (Kohavi, Tang and Xu 2020, chapter 14).
 
     Args:
-        champion: who answers what the challenger does not.
-        challenger: who is tried, if anybody is.
+        champion: answers what the challenger does not.
+        challenger: the model on trial, if any.
         share: of the keys, from 0 to 1, that the challenger answers.
         experiment: the name that is hashed with each key.
-        shadow: of the keys, the share whose answer by the challenger is only noted.
-        note: takes the columns, answers and milliseconds each of a shadow.
+        shadow: the share of the keys for which the challenger's answer is only logged.
+        note: receives the columns, answers and milliseconds per record of a shadow batch.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Split(Fixed):
             }
 
     def close(self) -> None:
-        """End the thread that asks the shadow, once what waits for it is done."""
+        """Stop the shadow thread once its queue is done."""
         if self._note is not None:
             self._waiting.put(None)
 
@@ -122,7 +122,7 @@ class Split(Fixed):
                 self._waiting.put_nowait(_rows(columns, mask))
 
     def _shadows(self) -> None:
-        """Let the challenger answer what was put aside; it must never be seen by who waits for the champion."""
+        """Let the challenger answer the queued batches; the champion's client must never wait for it."""
         while (columns := self._waiting.get()) is not None:
             try:
                 started = time.perf_counter()
@@ -130,19 +130,19 @@ class Split(Fixed):
                 rows = len(answers["model_version"])
                 seconds = time.perf_counter() - started
                 self._note(columns, _with_role(answers, "shadow", rows), seconds * 1000 / rows)  # type: ignore[misc]
-            except Exception as error:  # whatever a model that is only tried may raise
+            except Exception as error:  # a model on trial may raise anything
                 print(f"warning: the shadow has no answer: {type(error).__name__}: {error}", flush=True)
 
 
 class _Parted:
-    """What may be asked for with an answer, from the model that gives the answer."""
+    """An addition to an answer, computed by the model that answers the record."""
 
     def __init__(self, one: Any, other: Any, which: Callable[[Columns], NDArray[np.bool_]]) -> None:
         self._one, self._other, self._which = one, other, which
         self.field, self.about, self.schema, self.most = one.field, one.about, one.schema, one.most
 
     def rows(self, columns: Columns) -> list[Any]:
-        """One value a record."""
+        """One value per record."""
         tried = self._which(columns)
         ours, theirs = (
             iter(each.rows(_rows(columns, mask)) if mask.any() else ())
@@ -162,14 +162,14 @@ class _Parted:
 
 
 class Notes(Protocol):
-    """What takes a shadow's answers."""
+    """Receives a shadow's answers."""
 
     def note(self, columns: Columns, answers: Columns, milliseconds: float) -> None:
-        """Keep n answers, each of shape (n,), `milliseconds` each."""
+        """Store n answers, each of shape (n,), `milliseconds` per record."""
 
 
 class Served(NamedTuple):
-    """What a predictor is built of: two models at most, and what the registry says of them."""
+    """What a predictor is built from: at most two models, and the registry's state."""
 
     champion: Bundle
     challenger: Bundle | None
@@ -177,7 +177,7 @@ class Served(NamedTuple):
 
 
 def read(said: State | None = None) -> Served:
-    """What is to answer: as the process that started this one has found it, or as the registry says now.
+    """The models that answer: those that the parent process has pinned, else those that the registry names now.
 
     Raises:
         ModelError: there is no model to serve.
@@ -188,12 +188,12 @@ def read(said: State | None = None) -> Served:
 
 
 def build(served: Served | Bundle | None = None, log: Notes | None = None) -> Split:
-    """Both models as one predictor, which keeps them; of what `read` gives, unless that is here already.
+    """Both models as one predictor that never changes; from `served`, else from what `read` returns.
 
-    `log` is where a shadow's answers go.
+    `log` receives a shadow's answers.
 
     Raises:
-        ModelError: there is no model to serve, or it is not one for this code.
+        ModelError: there is no model to serve, or it does not fit this code.
     """
     if isinstance(served, Bundle):
         return Split(_explaining(served))
@@ -221,15 +221,15 @@ def keys(columns: Columns, rows: int) -> list[str]:
 
 
 def known_as(given: Any) -> str | None:
-    """A record's id as text, the same from a request, an event or a file; None where it is missing or blank."""
+    """A record's id as text, the same from a request, an event or a file; None if missing or blank."""
     text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
-    # A column of whole numbers with a gap is one of decimals to pandas.
+    # pandas turns a column of integers with a missing value into floats.
     whole = re.sub(r"\A(-?\d+)\.0+\Z", r"\1", text.strip())
     return None if given is None or given != given else whole or None
 
 
 def place(experiment: str, key: str) -> float:
-    """Where a key stands in an experiment, from 0 to 1."""
+    """The position of a key in an experiment, from 0 to 1."""
     digest = hashlib.sha256(f"{experiment}\0{key}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 

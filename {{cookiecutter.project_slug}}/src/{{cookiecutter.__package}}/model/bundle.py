@@ -1,4 +1,4 @@
-"""A trained model as a portable folder, a bundle: the model itself, and `model.json` that says what it is and where it comes from."""
+"""A trained model as a portable folder, a bundle: the model itself, and `model.json`, which describes it and its origin."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from ..base.errors import UserError
 
 FORMAT = 1
-"""Raised when older code could no longer read a bundle."""
+"""Incremented when older code could no longer read a bundle."""
 
 FILES = ("model.onnx", "model.skops")
-"""What a model is kept in: an ONNX graph, or a skops file where an estimator has no converter. Never a pickle."""
+"""The formats of a model: an ONNX graph, or a skops file if an estimator has no converter. Never a pickle."""
 
 
 WRITTEN = ("format", "graph_sha256", "extras_sha256", "model_version")
-"""What is put into a card where the bundle is kept or served."""
+"""Keys that are added to a card when the bundle is stored or served."""
 
 
 class ModelError(UserError):
@@ -33,7 +33,7 @@ class MismatchError(ModelError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model's bytes, and its card, which names the file that they are kept in; other files that a level adds."""
+    """A model's bytes and its card, which names the file they are stored in; and the other files that a level adds."""
 
     graph: bytes
     card: dict[str, Any]
@@ -46,19 +46,19 @@ class Bundle:
 
     @property
     def version(self) -> str:
-        """The registered version, or the run that made it where it was never registered."""
+        """The registered version, or the run that made it if it was never registered."""
         return str(self.card.get("model_version") or f"run-{self.card['run_id'][:8]}")
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all that it is: the model, the card and what a level adds, without the version's number."""
+        """The SHA-256 of its content: the model, the card and what a level adds, without the version's number."""
         card = {name: value for name, value in self.card.items() if name not in WRITTEN}
         files = {name: _sha256(content) for name, content in {self.file: self.graph, **self.extras}.items()}
         return _sha256(json.dumps([card, files], sort_keys=True).encode())
 
 
 def read(folder: Path) -> Bundle:
-    """The bundle in `folder`, its content checked against its own checksums.
+    """The bundle in `folder`, checked against its own checksums.
 
     Raises:
         ModelError: there is none, it is damaged, or it is too new.
@@ -85,7 +85,7 @@ def read(folder: Path) -> Bundle:
 
 
 def write(bundle: Bundle, folder: Path) -> None:
-    """Put the bundle into `folder`, replacing what is there only once all of it is written."""
+    """Write the bundle to `folder`; what is there is replaced only once all of it is written."""
     digests = {name: _sha256(content) for name, content in bundle.extras.items()}
     card = {**bundle.card, "format": FORMAT, "graph_sha256": _sha256(bundle.graph), "extras_sha256": digests}
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def write(bundle: Bundle, folder: Path) -> None:
             (new / name).write_bytes(content)
         (new / "model.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         if folder.exists():
-            # A folder cannot be replaced in one step; the old one steps aside for the moment between two renames.
+            # A folder cannot be replaced in one step; the old one is moved away between two renames.
             folder.rename(partial / "old")
         new.rename(folder)
     finally:
@@ -105,7 +105,7 @@ def write(bundle: Bundle, folder: Path) -> None:
 
 
 def code_digest(package: Path) -> str:
-    """The SHA-256 of the files of a package and their names, without what Python has compiled of them."""
+    """The SHA-256 of a package's files and their names, without compiled files."""
     files = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     named = [(path.relative_to(package).as_posix(), _sha256(path.read_bytes())) for path in files]
     return _sha256(json.dumps(named).encode())

@@ -1,8 +1,8 @@
-"""How sure an answer is: an interval around a number, or the classes that cannot be ruled out, by split conformal prediction.
+"""The uncertainty of an answer: an interval around a number, or the set of classes that cannot be ruled out, by split conformal prediction.
 
-Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World": of rows that are like the validation rows, the
-share `coverage` has its truth inside. It holds within each tenth of the predictions and within each class by itself
-(their section 4.5, Mondrian), so that a long ride has a wider interval than a short one and a rare class is not given up.
+Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World": for rows that are like the validation rows, the
+share `coverage` has its truth inside. This holds for each tenth of the predictions and for each class separately
+(their section 4.5, Mondrian), so that a long ride has a wider interval than a short one and a rare class is covered too.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ FIELDS: Mapping[str, Any] = (
         "prediction_set": {"type": ["string", "null"], "description": "Classes that cannot be ruled out, with commas"}
     }
 )
-"""The JSON schema of what an answer says beside the fields of `problem.Answer`; null from a model that was made without."""
+"""The JSON schema of the fields that are added to those of `problem.Answer`; null from a model without intervals."""
 
 NOTHING = np.array([np.nan]) if problem.TASK == "regression" else np.array([None], object)
 
 
 class Interval(params.Section):
-    """How often the truth is inside; 0 for no interval."""
+    """How often the truth is to be inside; 0 for no interval."""
 
     table = "interval"
     coverage: float = Field(default=0.0, ge=0, le=0.999)
 
 
 class Conformal(Predictor):
-    """A predictor whose answers have `FIELDS` too."""
+    """A predictor whose answers also have `FIELDS`."""
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         super().__init__(bundle, threads)
@@ -57,7 +57,7 @@ class Conformal(Predictor):
             self._names = np.array(names, object)
 
     def answers(self, scores: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """What `Predictor` makes of n scores, with `FIELDS`, each of shape (n,)."""
+        """The answers of `Predictor` for n scores, with `FIELDS`, each of shape (n,)."""
         known = super().answers(scores)
         if not self._held:
             return {**known, **dict.fromkeys(FIELDS, NOTHING.repeat(len(scores)))}
@@ -70,16 +70,16 @@ class Conformal(Predictor):
 
 
 def predictor(bundle: Bundle, *beside: Bundle | None) -> Predictor:
-    """The predictor of a bundle; it answers with `FIELDS` where it, or a model beside it, was made with `[interval] coverage`."""
+    """The predictor of a bundle; it adds `FIELDS` if it, or one of the models `beside` it, was trained with `[interval] coverage`."""
     return (Conformal if any(each and "interval" in each.card for each in (bundle, *beside)) else Predictor)(bundle)
 
 
 def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> dict[str, Any]:
-    """What `ends` or `possible` need, from n rows that the model has not learned from.
+    """The constants for `ends` or `possible`, from n rows that the model was not trained on.
 
     Args:
-        target: what came true, shape (n,).
-        said: what `Predictor.measured` gives for the same rows.
+        target: the truth, shape (n,).
+        said: what `Predictor.measured` returns for the same rows.
         coverage: how often the truth is to be inside.
     """
     if problem.TASK != "regression":
@@ -90,7 +90,7 @@ def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> 
     edges = np.unique(np.quantile(said, np.linspace(0, 1, parts + 1)[1:-1]))
     part, missed, tail = np.searchsorted(edges, said), target - said, (1 + coverage) / 2
     least, most = float(target.min()), float(target.max())
-    # An interval has its answer inside, also where all answers of a part were too high.
+    # An interval contains its answer, also if all answers of a group were too high.
     low, high = (
         [min(max(_limit(sign * missed[part == each], tail), 0.0), most - least) for each in range(len(edges) + 1)]
         for sign in (-1, 1)
@@ -100,20 +100,20 @@ def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> 
 
 
 def _limit(values: NDArray[np.float64], share: float) -> float:
-    """What one more value like these n exceeds with a chance of at most 1 - share; infinite where n are too few to say."""
+    """The value that another one like these n exceeds with a probability of at most 1 - share; infinite if n is too small."""
     rank = math.ceil((len(values) + 1) * share - 1e-9)
     return math.inf if rank > len(values) else float(np.partition(values, rank - 1)[rank - 1])
 
 
 def ends(held: dict[str, Any], said: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Low and high of n predictions, each of shape (n,), in the unit of the target; within what the target ever was."""
+    """Low and high of n predictions, each of shape (n,), in the unit of the target; within the range of the target seen."""
     part = np.searchsorted(held["edges"], said)
     low, high = said - np.array(held["low"])[part], said + np.array(held["high"])[part]
     return np.minimum(np.maximum(low, held["least"]), said), np.maximum(np.minimum(high, held["most"]), said)
 
 
 def possible(held: dict[str, Any], scores: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which classes cannot be ruled out for n rows, shape (n, classes); the most probable one never is."""
+    """Which classes cannot be ruled out for n rows, shape (n, classes); the most probable class is always among them."""
     table = _table(scores)
     return np.asarray((1 - table <= held["limits"]) | (table == table.max(axis=1, keepdims=True)))
 
@@ -125,9 +125,9 @@ def _table(scores: NDArray[Any]) -> NDArray[np.float64]:
 def tried(
     target: NDArray[np.float64], said: NDArray[Any], coverage: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Whether the truth of n rows is inside, and how wide that is (in the target's unit, or in classes), each of shape (n,).
+    """Whether the truth of n rows is inside, and how wide the interval is (in the target's unit, or in classes), each of shape (n,).
 
-    Each fifth of the rows is judged by what `fitted` makes of the others: what a row has set itself says nothing of it.
+    Each fifth of the rows is judged by what `fitted` computes from the others, so that no row judges itself.
     """
     inside, size, fold = np.zeros(len(target), bool), np.zeros(len(target)), np.arange(len(target)) % FOLDS
     for rows in (fold == each for each in range(FOLDS)):
@@ -142,7 +142,7 @@ def tried(
 
 
 def covers(answer: Mapping[str, Any], came: Any) -> bool | None:
-    """Whether what came true is inside what an answer said; None where it did not say."""
+    """Whether the truth is inside an answer's interval or set; None if the answer has none."""
     if any(answer.get(name) in (None, "") or answer[name] != answer[name] for name in FIELDS):
         return None
     if problem.TASK == "regression":

@@ -19,13 +19,13 @@ from .bundle import Bundle, ModelError
 from .predictor import Fixed, Predictor
 
 EXTRA = "explain.npz"
-"""The bundle's file with what explanations need: the leaves of a model's trees, or rows to compare with."""
+"""The bundle's file for explanations: the leaves of a model's trees, or reference rows."""
 
 Scores = Callable[[NDArray[np.float32]], NDArray[Any]]
 Explained = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 CELLS = 1_000_000
-"""How many numbers one step of a computation holds; more rows are explained one part after the other."""
+"""The maximum number of values in one step of a computation; more rows are explained in parts."""
 
 
 class Parts(BaseModel):
@@ -39,14 +39,14 @@ class Parts(BaseModel):
 
 
 class Explain(params.Section):
-    """Of how many records a request may ask for an explanation: one takes a millisecond or more."""
+    """The maximum number of records in a request with an explanation: each takes a millisecond or more."""
 
     table = "explain"
     max_records: int = Field(default=50, ge=1)
 
 
 class Explaining(Fixed):
-    """A predictor whose answers can be asked for with an explanation."""
+    """A predictor that can add an explanation to its answers."""
 
     def __init__(self, predictor: Predictor, bundle: Bundle) -> None:
         self.card, self.fields, self.predict = predictor.card, predictor.fields, predictor.predict
@@ -54,19 +54,19 @@ class Explaining(Fixed):
 
 
 class Explanation:
-    """Splits each score into a base value and what each feature adds to it; these always sum to the score.
+    """Splits each score into a base value and the contribution of each feature; these always sum to the score.
 
-    The parts are Shapley values. For a model of trees they are computed exactly from its leaves; of any other model they
-    are averages over sampled orders of the features, which is exact where features only add up, as in a linear model.
+    The parts are Shapley values. For a tree model they are computed exactly from its leaves; for any other model they
+    are averages over sampled orders of the features, which is exact if the effects of features only add up, as in a linear model.
 
     Args:
         bundle: the model; its card names the scale, its `explain.npz` has leaves or reference rows.
         scores: the model itself, from (n, features) to (n,) or (n, classes).
 
     Attributes:
-        field: the field of an answer that it stands in.
-        about: what it is, for the service's description.
-        schema: the JSON schema of what `rows` gives for one record.
+        field: the field of an answer that contains it.
+        about: its description in the service's OpenAPI.
+        schema: the JSON schema of what `rows` returns for one record.
     """
 
     field = "explanation"
@@ -77,7 +77,7 @@ class Explanation:
 
     @functools.cached_property
     def most(self) -> int:
-        """Of how many records at once a request may ask for it; a job asks for all of its rows and has no settings file."""
+        """The maximum number of records in a request; a job explains all of its rows and has no settings file."""
         return int(Explain.load().max_records)
 
     def rows(self, columns: Columns) -> list[Any]:
@@ -98,7 +98,7 @@ class Explanation:
         """`base_value` and, of each feature, `contribution_<feature>`, each of shape (n,).
 
         Raises:
-            ModelError: as for `rows`.
+            ModelError: like `rows`.
         """
         base, contributions = self.parts(problem.features(columns))
         names = [f"contribution_{name}" for name in problem.FEATURES]
@@ -107,10 +107,10 @@ class Explanation:
     def parts(self, matrix: NDArray[np.float32]) -> Explained:
         """The base value of n rows, shape (n,), and what each feature adds to it, shape (n, features).
 
-        With more than two classes it is the score of the most probable one that is split.
+        With more than two classes, the score of the most probable one is split.
 
         Raises:
-            ModelError: as for `rows`.
+            ModelError: like `rows`.
         """
         held = self._held
         exact = "leaf_weight" in held
@@ -141,7 +141,7 @@ class Explanation:
 def scaled(scores: NDArray[Any], scale: str) -> NDArray[np.float64]:
     """Scores of n rows, shape (n, 1) or (n, classes), on the scale on which parts add up.
 
-    Probabilities become log-odds: of one class against the other, of each of several against their geometric mean.
+    Probabilities become log-odds: against the other class, or against the geometric mean of several.
     """
     table = np.asarray(scores, np.float64).reshape(len(scores), -1)
     if scale != "log-odds":
@@ -155,12 +155,12 @@ def scaled(scores: NDArray[Any], scale: str) -> NDArray[np.float64]:
 def of_leaves(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32]) -> Explained:
     """Exact Shapley values of a sum of trees; shapes (n, outputs) and (n, features, outputs).
 
-    A leaf gives its weight to rows that pass every test on the way to it. A feature that is not known yet passes its
+    A leaf adds its weight for rows that pass every test on the path to it. A feature that is not known yet passes its
     tests with the share of the training rows that did (Lundberg et al. 2020, path-dependent TreeSHAP). The average over
-    all orders in which features become known is an integral over how many are (Owen 1972), of a polynomial of a degree
-    below the number of features on the way: Gauss's quadrature gives it exactly.
+    all orders in which features become known is an integral over their number (Owen 1972), of a polynomial of a degree
+    below the number of features on the path: Gauss quadrature computes it exactly.
 
-    `held` has for each leaf and each feature on the way to it, shape (leaves, depth): `feature`, the interval from `low`
+    `held` has for each leaf and each feature on the path to it, shape (leaves, depth): `feature`, the interval from `low`
     to `high` (excluded) that passes, whether a `missing` value does, and the `share` of training rows.
     """
     values = matrix[:, held["feature"]]
@@ -184,8 +184,8 @@ def of_leaves(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32]) -> 
 def of_orders(held: Mapping[str, NDArray[Any]], matrix: NDArray[np.float32], scores: Scores) -> Explained:
     """Shapley values of any model by sampled orders (Štrumbelj and Kononenko 2014); shapes as for `of_leaves`.
 
-    From each of the `reference` rows, features take the explained row's value one after the other, in one order of
-    `held["rank"]` and in its reverse; what each step changes is what its feature adds.
+    Starting from each of the `reference` rows, features take the explained row's value one after the other, in one order of
+    `held["rank"]` and in its reverse; the change in each step is the contribution of its feature.
     """
     reference, rank = held["reference"], held["rank"]
     (rows, features), steps = reference.shape, np.arange(reference.shape[1] + 1)

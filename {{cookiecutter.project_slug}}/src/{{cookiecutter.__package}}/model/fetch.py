@@ -1,4 +1,4 @@
-"""Fetch a model from MLflow, a run's or a registered version's, and keep a copy for a day when MLflow is away."""
+"""Fetch a model from MLflow, a run's or a registered version's, and cache it for when MLflow is unavailable."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .bundle import Bundle, ModelError
 
 CACHE = ROOT / ".cache" / "models"
 KEPT = 20
-"""So many fetched models are kept for each server; a service that runs reads its own again when a worker is replaced."""
+"""The number of cached models per server; a running service reads its model again when a worker is replaced."""
 
 REMEDY = "run `make pipeline`, or set MODEL_URI=model to use the last training"
 
 
 def folder(uri: str = "", digest: str = "") -> Path:
-    """The folder of the model that `uri` names, else of the one that answers (`load.address`); it never changes again.
+    """The folder of the model at `uri`, else of the one that answers (`load.address`); its content never changes.
 
-    `models:/<name>@<alias>`, `models:/<name>/<version>` and `runs:/<id>/model` come from MLflow and are kept in the cache
-    (`MODEL_CACHE`); when MLflow is away, what the same URI gave last is used again. Anything else is a folder. What is
-    there already is not downloaded again where the registry's log, or `digest`, says what its content is.
+    `models:/<name>@<alias>`, `models:/<name>/<version>` and `runs:/<id>/model` are fetched from MLflow and cached
+    (`MODEL_CACHE`); if MLflow is unavailable, the last model fetched from the same URI is used. Anything else is a folder.
+    A cached model is not downloaded again if the registry's log, or `digest`, confirms its content.
 
     Raises:
         ModelError: the model can neither be fetched nor found in the cache, or its content is not `digest`.
@@ -52,7 +52,7 @@ def folder(uri: str = "", digest: str = "") -> Path:
 
 
 def place(uri: str) -> Path:
-    """Where models of the server and the workspace are kept that `uri` is asked of.
+    """The cache folder for models of the server and the workspace that `uri` refers to.
 
     Raises:
         ModelError: MLflow is not installed.
@@ -60,14 +60,14 @@ def place(uri: str) -> Path:
     try:
         from ..tracking import conventions
     except ImportError:
-        # Serving from a folder needs none of MLflow; only this way in does.
+        # Serving from a folder does not need MLflow; only a URI does.
         raise ModelError(f"{uri} needs MLflow, which is not installed here: set MODEL_URI to a model folder") from None
     server = f"{conventions.uri()} {os.environ.get('MLFLOW_WORKSPACE', '')}"
     return Path(os.environ.get("MODEL_CACHE", CACHE)) / hashlib.sha256(server.encode()).hexdigest()[:12]
 
 
 def _keep(found: Bundle, kept: Path, pointer: Path) -> Path:
-    """A folder for this content alone, and a pointer to it that is replaced in one step: who reads another is not disturbed."""
+    """A folder for this content, and a pointer to it that is replaced atomically: readers of another one are not disturbed."""
     place = kept / f"{found.version}-{found.digest[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=kept) as scratch:
@@ -76,7 +76,7 @@ def _keep(found: Bundle, kept: Path, pointer: Path) -> Path:
             try:
                 (Path(scratch) / "model").rename(place)
             except OSError:
-                # Who began at the same moment has made the same folder.
+                # Another process that began at the same time has made the same folder.
                 if not place.is_dir():
                     raise
     _point(place, pointer)
@@ -86,7 +86,7 @@ def _keep(found: Bundle, kept: Path, pointer: Path) -> Path:
 
 
 def _point(place: Path, pointer: Path) -> Path:
-    """Have the pointer name a folder, in one step, and the folder count as used just now."""
+    """Let the pointer name a folder, atomically, and mark the folder as just used."""
     if not pointer.is_file() or pointer.read_text(encoding="utf-8") != place.name:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=pointer.parent) as scratch:
             (Path(scratch) / "pointer").write_text(place.name, encoding="utf-8")
@@ -96,7 +96,7 @@ def _point(place: Path, pointer: Path) -> Path:
 
 
 def _known(uri: str, digest: str, kept: Path) -> Path | None:
-    """The folder of what `uri` names now, if it is there with the content that somebody has approved."""
+    """The folder of the model at `uri`, if it is cached with the content that was approved."""
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, number = name.partition("/")
     if not uri.startswith("models:/"):
@@ -113,7 +113,7 @@ def _known(uri: str, digest: str, kept: Path) -> Path | None:
 
 
 def approved(uri: str, digest: str = "") -> Bundle:
-    """The model that `uri` names, with the content that it had when it was made champion, or of that `digest`.
+    """The model at `uri`, if its content is what it was when it became champion, or has this `digest`.
 
     Raises:
         ModelError: it cannot be fetched, or was changed since.
@@ -132,15 +132,15 @@ def approved(uri: str, digest: str = "") -> Bundle:
 
 
 def _note(log: list[dict[str, str]], number: str) -> dict[str, str]:
-    """What the registry's log says of the last time that a version became champion."""
+    """The registry log's entry for the last time that a version became champion."""
     return next((note for note in log if note["alias"] and note["now"] == number), {})
 
 
 def registered(name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The aliases of a registered model and the notes of its log, the latest first; none where there is no such model.
+    """The aliases of a registered model and the entries of its log, latest first; empty if there is no such model.
 
     Raises:
-        UserError: the server cannot be asked.
+        UserError: the server cannot be reached.
     """
     from ..tracking import store
 
@@ -152,14 +152,14 @@ def registered(name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
 
 
 def notes(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """The notes of the registry's log among the tags of a registered model, the latest first."""
+    """The entries of the registry's log among the tags of a registered model, latest first."""
     from ..tracking import conventions
 
     return [dict(json.loads(tags[key])) for key in sorted(tags, reverse=True) if key.startswith(conventions.MOVE)]
 
 
 def download(uri: str) -> Bundle:
-    """The model that `uri` names, as MLflow has it now.
+    """The model at `uri`, as MLflow has it now.
 
     Raises:
         ModelError: it cannot be fetched.

@@ -1,4 +1,4 @@
-"""A predictor that is replaced while it answers: it follows a file that says which models are to be used."""
+"""A predictor that is replaced while it answers: it follows a file that names the models to use."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ from .live import State
 from .predictor import Predicts
 
 LOOK_SECONDS = 1.0
-"""How often a worker looks whether the file has changed."""
+"""How often a worker checks whether the file has changed."""
 
 ASK_SECONDS = 3.0
-"""How often the registry is asked, once a machine."""
+"""How often the registry is queried, once per machine."""
 
 AGAIN = """trap exit INT TERM; trap '' HUP; until "$@"; do kill -0 $PPID 2> /dev/null || exit 0; sleep 3; done"""
-"""Run a command until it ends well, again where it ends otherwise, as long as the process that started this shell is there."""
+"""Run a command until it succeeds, and restart it if it fails, as long as this shell's parent process is alive."""
 
 
 class Around:
-    """A predictor around another one, which does what this one does not do itself."""
+    """A wrapper around a predictor, which delegates what it does not do itself."""
 
     def __init__(self, inner: Predicts) -> None:
         self._inner = inner
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the model says of itself."""
+        """The model's description of itself."""
         return self._inner.card
 
     @property
     def additions(self) -> Mapping[str, Any]:
-        """What may be asked for with an answer."""
+        """What can be requested in addition to an answer."""
         return self._inner.additions
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """What an answer has beside the fields of `problem.Answer`."""
+        """The fields of an answer besides those of `problem.Answer`."""
         return self._inner.fields
 
     def refused(self, count: int) -> None:
-        """Hear that so many records were refused."""
+        """Count records that were refused."""
         self._inner.refused(count)
 
 
 class Following(Around):
-    """Answers with what the file named last that could be used; a model that cannot be is refused, and the old one goes on.
+    """Answers with the last usable model that the file named; one that cannot be used is refused, and the old one is kept.
 
     Args:
-        path: the file, as `live.State` writes it.
-        build: a predictor from what the file says.
+        path: the file that `live.State` writes.
+        build: makes a predictor from the file's content.
 
     Raises:
-        ModelError: what the file names cannot be used, and there is nothing that was used before.
+        ModelError: what the file names cannot be used, and no earlier model can.
     """
 
     def __init__(self, path: Path, build: Callable[[State], Predicts]) -> None:
@@ -72,22 +72,22 @@ class Following(Around):
         self._seen = self._stamp()
         super().__init__(build(live.read(path)))
         self._refused: str | None = None
-        # Each worker makes one of its own: a thread does not survive a fork.
+        # Each worker starts its own: a thread does not survive a fork.
         threading.Thread(target=self._look, daemon=True, name="following").start()
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the model says of itself, why the last one was refused, if it was, and when the registry was asked last."""
+        """The model's description of itself, why the last one was refused, if it was, and when the registry was last queried."""
         card = self._inner.card
         now = {"refused": self._refused, "registry_asked": live.asked(self._path)}
         return {**card, "serving": {**card.get("serving", {}), **now}}
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        """The answers of the predictor of this moment."""
+        """The answers of the current predictor."""
         return self._inner.predict(columns)
 
     def snapshot(self) -> Predicts:
-        """The predictor of this moment."""
+        """The current predictor."""
         return self._inner
 
     def _stamp(self) -> tuple[int, int]:
@@ -106,11 +106,11 @@ class Following(Around):
             self._seen = stamp
             try:
                 fresh = self._build(live.read(self._path))
-            except Exception as error:  # whatever it is, this thread must go on looking
+            except Exception as error:  # whatever it is, this thread must keep watching
                 self._refused = first_line(error)
                 print(f"warning: refused, the old model goes on: {self._refused}", file=sys.stderr, flush=True)
                 continue
-            # Assigning a name is one step: who is in the middle of an answer ends it with the model that began it.
+            # Assigning a name is atomic: an answer that has begun ends with the model that began it.
             old, self._inner, self._refused = self._inner, fresh, None
             getattr(old, "close", lambda: None)()
             beside = fresh.card.get("serving", {})
@@ -120,10 +120,10 @@ class Following(Around):
 
 
 def pin(uri: str) -> None:
-    """Fetch what is to answer, and tell it to this process and those that it starts.
+    """Fetch the models that answer, and pass their location to this process and its children.
 
     Raises:
-        ModelError: there is nothing to answer with.
+        ModelError: there is no model to serve.
     """
     state = live.at_start(uri)
     os.environ["MODEL_URI"] = state.champion
@@ -134,26 +134,26 @@ def pin(uri: str) -> None:
 
 
 def begin() -> None:
-    """Pin what is to answer, and leave a process that goes on asking the registry; it ends with this one.
+    """Pin the models that answer, and start a process that keeps querying the registry; it ends with this one.
 
     Raises:
-        ModelError: there is nothing to answer with.
+        ModelError: there is no model to serve.
     """
     uri = load.address()
     pin(uri)
     if "@" not in uri:
         return
     command = [sys.executable, "-m", params.PACKAGE.name, "follow", "--uri", uri, "--beside"]
-    # It ends well where this process and its workers have gone; what ends otherwise is started again.
+    # It exits with 0 once this process and its workers are gone; after any other exit it is started again.
     again = [] if sys.platform == "win32" else ["sh", "-c", AGAIN, "follow"]
     theirs, ours = os.pipe()
-    os.set_inheritable(ours, True)  # by what takes this process over
+    os.set_inheritable(ours, True)  # by the program that replaces this process
     subprocess.Popen([*again, *command], stdin=theirs)
     os.close(theirs)
 
 
 def main(called: Callable[[threading.Event], None] | None = None) -> None:
-    """Keep what the registry says where services see it change; `called` gets an event that has it asked at once."""
+    """Write the registry's state where services see it change; `called` gets an event that triggers a query at once."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="follow", description="Keep what the registry says where services see it.")
@@ -177,7 +177,7 @@ def main(called: Callable[[threading.Event], None] | None = None) -> None:
             state.write(path)
             live.note_asked(path)
             line = state.left_out
-        except Exception as error:  # the registry's answers are another program's: whatever is wrong may be right soon
+        except Exception as error:  # the registry is another program: any error may be temporary
             line = first_line(error)
             if given.instead and not path.is_file():
                 State(given.instead).write(path)
@@ -190,7 +190,7 @@ def main(called: Callable[[threading.Event], None] | None = None) -> None:
 
 
 def _until_end(*told: threading.Event) -> None:
-    # Not through `sys.stdin`, whose lock this thread would hold when Python ends.
+    # Not through `sys.stdin`, whose lock this thread would hold when Python exits.
     while os.read(0, 4096):
         pass
     for each in told:

@@ -1,4 +1,4 @@
-"""What the registry says is to answer now: the champion, a challenger beside it and its share; kept where services see it change."""
+"""Which models answer now, according to the registry: the champion, a challenger and its share; stored where services see it change."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from .bundle import ModelError
 
 
 class Ab(params.Section):
-    """Which share of the keys the challenger answers, until the registry says otherwise."""
+    """The share of the keys that the challenger answers, unless the registry's log sets another."""
 
     table = "ab"
     share: float = Field(default=0.0, ge=0, le=1)
 
 
 class Shadow(params.Section):
-    """Of which share of the records the challenger's answer is logged, never sent, until the registry says otherwise."""
+    """The share of the records for which the challenger's answer is only logged, unless the registry's log sets another."""
 
     table = "shadow"
     share: float = Field(default=0.0, ge=0, le=1)
 
 
 class Experiment(NamedTuple):
-    """Which versions are compared from when to when, the challenger's shares, and the digest of its content.
+    """The versions that are compared, from when to when, the challenger's shares, and the digest of its content.
 
-    The challenger is the one that whoever gave the share has named; another version that becomes challenger meanwhile has
-    no part in it.
+    The challenger is the one that was named when the share was given; another version that becomes challenger later
+    takes no part.
     """
 
     champion: str
@@ -50,27 +50,27 @@ class Experiment(NamedTuple):
 
 
 def experiment(name: str) -> Experiment:
-    """What the registry's log says is compared now; the settings of params.toml where nobody has said anything.
+    """The experiment that the registry's log describes now; the settings of params.toml if it has no entry.
 
     Raises:
-        UserError: the registry cannot be asked.
+        UserError: the registry cannot be reached.
     """
     aliases, notes = fetch.registered(name)
     return _at(notes, aliases)
 
 
 def last_experiment(name: str, action: str) -> Experiment:
-    """The latest time in which a challenger had a share by `ab`, or answered beside the champion by `shadow`.
+    """The last time that a challenger had a share by `ab`, or answered beside the champion by `shadow`.
 
     Raises:
-        UserError: the registry cannot be asked.
+        UserError: the registry cannot be reached.
     """
     aliases, notes = fetch.registered(name)
     until = ""
     for place, latest in enumerate(notes):
         said = _at(notes[place:], {}, until)
         if said.challenger != said.champion and (said.share if action == "ab" else said.shadow):
-            # What was said of the other share meanwhile has ended nothing.
+            # A change of the other share has not ended this one.
             begun = next(
                 note["at"] for note in notes[place:] if note["action"] == action or note["alias"] == "champion"
             )
@@ -80,17 +80,17 @@ def last_experiment(name: str, action: str) -> Experiment:
 
 
 def _at(notes: list[dict[str, str]], aliases: dict[str, str], until: str = "") -> Experiment:
-    """What held after the latest of some notes of the log; `aliases` are those of the registry, where that is now."""
+    """The state after the latest of some entries of the log; `aliases` are the registry's, if that state is the current one."""
     moved = next((place for place, note in enumerate(notes) if note["alias"] == "champion"), len(notes))
     was, since = (notes[moved]["now"], notes[moved]["at"]) if moved < len(notes) else ("", "")
     champion = aliases.get("champion", was)
-    # Another champion ends what was compared with the one before.
+    # A new champion ends the comparison with the one before.
     given = {note["action"]: note for note in reversed(notes[:moved]) if note["action"] in ("ab", "shadow")}
     latest = next((note for note in notes[:moved] if note["action"] in given), None)
     if latest is None:
         challenger = aliases.get("challenger", "")
         return Experiment(champion, challenger, Ab.load().share, Shadow.load().share, since, until, "")
-    # A share that was given to another challenger has ended with this one's.
+    # A share given to another challenger ends this one's.
     number = latest["version"]
     share, shadow = (
         float(given[action]["now"]) if action in given and given[action]["version"] == number else 0.0
@@ -100,7 +100,7 @@ def _at(notes: list[dict[str, str]], aliases: dict[str, str], until: str = "") -
 
 
 class State(NamedTuple):
-    """The folders of the two models, the shares, the experiment's name, which decides who is in it, and why there is none."""
+    """The folders of the two models, the shares, the name of the experiment, which assigns keys, and why there is no challenger."""
 
     champion: str
     challenger: str = ""
@@ -110,7 +110,7 @@ class State(NamedTuple):
     left_out: str = ""
 
     def write(self, path: Path) -> None:
-        """Replace what `path` has in one step, unless it says the same."""
+        """Replace the content of `path` atomically, unless it is the same."""
         content = json.dumps(self._asdict(), indent=2)
         if path.is_file() and path.read_text(encoding="utf-8") == content:
             return
@@ -121,10 +121,10 @@ class State(NamedTuple):
 
 
 def read(path: Path) -> State:
-    """What was written last.
+    """The state that was written last.
 
     Raises:
-        ModelError: there is nothing, or it is damaged.
+        ModelError: there is none, or it is damaged.
     """
     try:
         return State(**json.loads(path.read_bytes()))
@@ -133,12 +133,12 @@ def read(path: Path) -> State:
 
 
 def now(uri: str) -> State:
-    """Ask the registry, and fetch what it names.
+    """Query the registry, and fetch the models that it names.
 
-    A challenger answers only where it has a share; one that cannot be used is left out, and the champion goes on.
+    A challenger answers only if it has a share; one that cannot be used is left out, and the champion answers alone.
 
     Raises:
-        UserError: the registry cannot be asked, or the champion neither be fetched nor found in the cache.
+        UserError: the registry cannot be reached, or the champion can neither be fetched nor found in the cache.
     """
     name, _, alias = uri.removeprefix("models:/").partition("@")
     said = experiment(name) if alias else None
@@ -154,10 +154,10 @@ def now(uri: str) -> State:
 
 
 def at_start(uri: str) -> State:
-    """What `now` says; where the registry is away, what it said last on this machine, else the champion of the cache.
+    """What `now` returns; if the registry is unavailable, its last state on this machine, else the champion in the cache.
 
     Raises:
-        ModelError: there is nothing to answer with.
+        ModelError: there is no model to serve.
     """
     try:
         return now(uri)
@@ -172,12 +172,12 @@ def at_start(uri: str) -> State:
 
 
 def note_asked(path: Path) -> None:
-    """Have everybody who reads `path` know that the registry was asked just now."""
+    """Record, for every reader of `path`, that the registry was queried just now."""
     path.with_suffix(".asked").touch()
 
 
 def asked(path: Path) -> str | None:
-    """When the registry was asked last with success; None if that is not known."""
+    """When the registry was last queried successfully; None if unknown."""
     try:
         moment = path.with_suffix(".asked").stat().st_mtime
     except OSError:
@@ -186,11 +186,11 @@ def asked(path: Path) -> str | None:
 
 
 def place(uri: str) -> Path:
-    """Where the state of what `uri` names is kept on this machine."""
+    """Where the state for `uri` is stored on this machine."""
     return fetch.place(uri) / f"{urllib.parse.quote(uri, safe='')}.live.json"
 
 
 def pinned() -> State | None:
-    """What `MODEL_STATE` names, where the process that started this one has set it."""
+    """The state in `MODEL_STATE`, if the parent process has set it."""
     path = os.environ.get("MODEL_STATE")
     return read(Path(path)) if path else None

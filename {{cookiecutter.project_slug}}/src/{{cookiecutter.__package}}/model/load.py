@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 class Service(params.Section):
-    """Which model answers."""
+    """The model that answers."""
 
     table = "service"
     model: str = "model"
 
 
 def address() -> str:
-    """What names the model that answers: `MODEL_URI`, else `service.model` in params.toml."""
+    """The address of the model that answers: `MODEL_URI`, else `service.model` in params.toml."""
     return os.environ.get("MODEL_URI") or str(Service.load().model)
 
 
 def folder() -> Path:
-    """The folder that `address` names."""
+    """The folder of the model at `address`."""
     return ROOT / address()
 
 
 class Model:
-    """What `mlflow models serve`, `mlflow.pyfunc.load_model` and Spark call; it predicts by the same code as the service."""
+    """The model for `mlflow models serve`, `mlflow.pyfunc.load_model` and Spark; it predicts with the same code as the service."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -47,5 +47,5 @@ class Model:
 
 
 def _load_pyfunc(path: str) -> Model:
-    """MLflow's entry point; it is named by `loader_module` in the logged model."""
+    """MLflow's entry point; `loader_module` of the logged model names this module."""
     return Model(Predictor(bundle.read(Path(path))))

@@ -1,4 +1,4 @@
-"""The only way to a prediction: columns of records in, columns of answers out, for one record or a million."""
+"""The only code that predicts: columns of records in, columns of answers out, for one record or a million."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ AGAIN = "train again, or go back to the code that it was made with"
 
 
 PREDICTION = "prediction_id"
-"""What names a prediction."""
+"""The name of a prediction's id."""
 
 
 class Predicts(Protocol):
-    """What web, batch and streaming know of a model; whatever wraps a predictor is one too."""
+    """The interface of a model for web, batch and streaming; wrappers of a predictor implement it too."""
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the model says of itself."""
+        """The model's description of itself."""
 
     @property
     def additions(self) -> Mapping[str, Any]:
-        """What may be asked for with an answer, by its name; nothing, unless something around the model has it."""
+        """What can be requested in addition to an answer, by name; empty unless a wrapper of the model offers something."""
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """The JSON schema of what answers have beside the fields of `problem.Answer`, by its name."""
+        """The JSON schema of the fields of an answer besides those of `problem.Answer`, by name."""
 
     def snapshot(self) -> Predicts:
-        """What answers at this moment, for who asks it twice and must not get two models."""
+        """The current predictor, for a caller that uses it twice and must get the same model."""
 
     def refused(self, count: int) -> None:
-        """Hear that so many records were refused, which nobody predicts anything of."""
+        """Count records that were refused, for which there is no prediction."""
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """The fields of `problem.Answer` and those of `fields` for n records, each of shape (n,).
 
-        `columns` has the record's fields; beside them it may have `problem.ID` and `prediction_id`, which name a record.
+        `columns` has the record's fields, and optionally `problem.ID` and `prediction_id`, which identify a record.
         """
 
 
 class Fixed:
-    """What of `Predicts` is the same wherever models never change and nothing is counted."""
+    """The part of `Predicts` that is the same for all models that never change and count nothing."""
 
     def snapshot(self) -> Self:
-        """Itself."""
+        """The predictor itself."""
         return self
 
     def refused(self, count: int) -> None:
-        """Nobody here wants to know."""
+        """Do nothing: refused records are not counted here."""
 
 
 class Predictor(Fixed):
-    """A bundle that runs on onnxruntime, or on scikit-learn where it has no ONNX graph.
+    """A bundle that runs on onnxruntime, or on scikit-learn if it has no ONNX graph.
 
     Args:
-        bundle: the model; its features must be those that `problem.features` makes.
+        bundle: the model; its features must be those that `problem.features` computes.
         threads: processor cores for one call. One is fastest for single records and lets processes share a machine.
 
     Raises:
@@ -86,12 +86,12 @@ class Predictor(Fixed):
             self._prove(bundle, threads)
         except ModelError:
             raise
-        except Exception as error:  # what is damaged may raise anything; onnxruntime's errors share no base
+        except Exception as error:  # a damaged model may raise anything; onnxruntime's errors share no base class
             what = f"{type(error).__name__}: {first_line(error)[:200]}"
             raise ModelError(f"the model or its card does not hold what it should ({what}): train again") from None
 
     def _prove(self, bundle: Bundle, threads: int) -> None:
-        """Load the model, and see that it is one for this code that answers as where it was made."""
+        """Load the model, and check that it fits this code and gives the same scores as where it was trained."""
         _same_record(bundle.card)
         run = _graph if bundle.file.endswith(".onnx") else _estimator
         self._scores = run(bundle, len(problem.FEATURES), threads)
@@ -106,7 +106,7 @@ class Predictor(Fixed):
             self._same_answers(bundle.card["golden"])
 
     def golden(self) -> dict[str, Any]:
-        """Records, the features made of them and their scores: with them, code and machine are proved where a model is loaded."""
+        """Records, their features and their scores: code and machine are checked against them when a model is loaded."""
         records = [record for record in schema.examples() if _valid([record])]
         features = problem.features(schema.columns(_valid(records)))
         held = [[None if np.isnan(value) else value for value in row] for row in features.tolist()]
@@ -133,26 +133,26 @@ class Predictor(Fixed):
         return self.answers(self.scores(columns))
 
     def answers(self, scores: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """What `predict` gives, from n scores."""
+        """What `predict` returns, computed from n scores."""
         return {**problem.answer(scores, **self._decision), "model_version": self._version.repeat(len(scores))}
 
     def measured(self, columns: Columns, scores: NDArray[Any] | None = None) -> NDArray[Any]:
-        """What metrics are taken of: the target as it is served, shape (n,), or the probabilities of classes.
+        """The input of metrics: the target as it is served, shape (n,), or the probabilities of classes.
 
-        `scores` are those of the same records, where they are known already.
+        `scores` are those of the same records, if they are already known.
         """
         known = self.scores(columns) if scores is None else scores
         return problem.answer(known, **self._decision)[problem.TARGET] if problem.TASK == "regression" else known
 
     def scores(self, columns: Columns) -> NDArray[Any]:
-        """What the model says, before it becomes an answer.
+        """The model's output, before it becomes an answer.
 
         Shape (n,) for regression and for the probability of class 1, (n, classes) for those of more classes.
         """
         return self.of_features(problem.features(columns))
 
     def of_features(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
-        """The scores of n rows of features, shape (n, features); what `scores` gives."""
+        """The scores of n rows of features, shape (n, features); what `scores` returns."""
         return self._shaped(self._scores(matrix) if len(matrix) else np.zeros((0, self._width()), np.float32))
 
     def _width(self) -> int:
@@ -163,7 +163,7 @@ class Predictor(Fixed):
 
 
 def _same_record(card: dict[str, Any]) -> None:
-    """Refuse a model for which this code makes other features, or asks for other records."""
+    """Refuse a model if this code computes other features or expects other records."""
     given, expected = card.get("features"), list(problem.FEATURES)
     if given != expected:
         raise MismatchError(f"this model is for {given}, this code makes {expected}: {AGAIN}")
@@ -213,7 +213,7 @@ def _estimator(bundle: Bundle, features: int, threads: int) -> Scoring:
             "that has an ONNX converter"
         ) from None
     try:
-        # What may be in the file is said by this code, not by the file.
+        # The types that the file may contain are set by this code, not by the file.
         known = set(estimators.find(str(bundle.card.get("estimator"))).types)
         found = known & set(io.get_untrusted_types(data=bundle.graph))
         estimator = io.loads(bundle.graph, trusted=sorted(found))

@@ -1,4 +1,4 @@
-"""The comparison of champion and challenger in use: a report that may be looked at on any day, with a verdict."""
+"""Champion and challenger compared in use: a report with a verdict, which is valid no matter how often it is looked at."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ Interval = tuple[float, float, float]
 
 ALPHA = 0.05
 FIRST_LOOK = 200
-"""So many truths must be known of each of the two before anything is claimed: the interval rests on the central limit theorem."""
+"""The minimum number of truths for each of the two before a verdict: the interval rests on the central limit theorem."""
 
 PLANNED = 5_000
-"""The interval is narrowest about this many truths; elsewhere it holds all the same."""
+"""The interval is narrowest at about this many truths; it is valid at any number."""
 
 HEADER = ("", "champion", "challenger")
 
 
 def scores(losses: NDArray[np.float64], challenger: NDArray[np.bool_], share: float) -> NDArray[np.float64]:
-    """Numbers whose mean is the challenger's mean loss less the champion's, one for each of n answers, shape (n,).
+    """Numbers whose mean is the challenger's mean loss minus the champion's, one for each of n answers, shape (n,).
 
-    Each loss is weighted with the inverse of the chance that it was seen (section 3 of the paper that `interval` names).
+    Each loss is weighted with the inverse of the probability that it was observed (section 3 of the paper that `interval` names).
 
     Args:
-        losses: of n answers in the order in which they were given, shape (n,).
-        challenger: which of them the challenger gave, shape (n,).
-        share: the chance with which it was asked, between 0 and 1.
+        losses: of n answers in chronological order, shape (n,).
+        challenger: which of them are the challenger's, shape (n,).
+        share: the probability that the challenger answers, between 0 and 1.
     """
-    # Subtracting what was usual so far, which knows nothing of the answer at hand, keeps them unbiased and calm.
+    # Subtracting the mean loss so far, which is independent of the current answer, reduces variance without bias.
     usual = np.concatenate([[0.0], np.cumsum(losses)[:-1]]) / np.maximum(np.arange(len(losses)), 1)
     return np.asarray((losses - usual[: len(losses)]) * np.where(challenger, 1 / share, -1 / (1 - share)))
 
 
 def interval(differences: NDArray[np.float64]) -> Interval:
-    """The mean of n differences, shape (n,), and an interval that holds at all times together.
+    """The mean of n differences, shape (n,), and an interval that holds at all times simultaneously.
 
     An asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, "Time-uniform central limit
-    theory and asymptotic confidence sequences", theorem 2.2): whoever looks every day, and stops where something is to
-    be seen, still claims a difference of equals in 5 % of cases at most.
+    theory and asymptotic confidence sequences", theorem 2.2): if one looks every day and stops as soon as a difference
+    shows, equal models are still told apart in at most 5 % of cases.
     """
     count = len(differences)
-    # Where the interval is narrowest: their appendix B.2.
+    # The sample size at which the interval is narrowest: their appendix B.2.
     rho = (-2 * math.log(ALPHA) + math.log(-2 * math.log(ALPHA) + 1)) / PLANNED
     mean, variance = float(differences.mean()), float(differences.var())
     inner = count * rho + 1
@@ -65,7 +65,7 @@ def interval(differences: NDArray[np.float64]) -> Interval:
 
 
 def losses(truths: Sequence[Any], said: Sequence[Any]) -> NDArray[np.float64]:
-    """What each of n answers lost: squared or absolute error, log loss of a probability, or 1 for a wrong class."""
+    """The loss of each of n answers: squared or absolute error, log loss of a probability, or 1 for a wrong class."""
     if problem.TASK == "multiclass":
         return np.array([one != other for one, other in zip(truths, said, strict=True)], np.float64)
     actual, scores = np.array(truths, np.float64), np.array(said, np.float64)
@@ -79,13 +79,13 @@ LOSS = {"regression": "absolute error" if problem.METRIC == "mae" else "squared 
 
 
 def even(champion: int, challenger: int, share: float) -> bool:
-    """Whether the numbers of answers are what the share lets one expect; an honest split fails in one of a thousand."""
+    """Whether the numbers of answers match the share; a correct split fails this test in one of a thousand cases."""
     spread = math.sqrt((champion + challenger) * share * (1 - share))
     return abs(challenger - (champion + challenger) * share) <= 3.29 * spread + 1
 
 
 class Arm(NamedTuple):
-    """What one of the two versions answered, and of which answers the truth is known: their ids, times, truths and words."""
+    """One version's answers: when it first answered, latencies and predictions, and those with known truth: time, id, truth, prediction."""
 
     version: str
     first: str
@@ -95,10 +95,10 @@ class Arm(NamedTuple):
 
 
 def collect(version: str, role: str, since: str = "", until: str = "", share: float | None = None) -> Arm:
-    """What a version answered in a role in some time, while the challenger had a `share`, if one is given; of each key the first.
+    """The answers of a version in a role in a period, while the challenger had a `share`, if one is given; the first of each key.
 
-    Keys are what was drawn by lot. Answers to one key are no news of each other, and counting all of them would make
-    every interval too narrow.
+    Keys are the unit of randomization. Answers to one key are not independent of each other, and counting all of them
+    would make every interval too narrow.
     """
     arm, truths, speak = Arm(version, "", [], [], []), truth.known(), truth.Said()
     seen: set[str] = set()
@@ -119,12 +119,12 @@ def collect(version: str, role: str, since: str = "", until: str = "", share: fl
 
 
 def key(row: dict[str, Any]) -> str:
-    """What of a logged prediction is drawn by lot: the record's id, else the record."""
+    """The unit of randomization of a logged prediction: the record's id, else the record."""
     return known_as(row["record"].get(problem.ID)) or json.dumps(row["record"], sort_keys=True, default=str)
 
 
 def difference(champion: Arm, challenger: Arm, share: float) -> Interval | None:
-    """The interval of the challenger's mean loss less the champion's; a share of 0 means that both answered the same."""
+    """The interval of the challenger's mean loss minus the champion's; a share of 0 means that both answered the same records."""
     if min(len(champion.known), len(challenger.known)) < FIRST_LOOK:
         return None
     lost = [losses([each[2] for each in arm.known], [each[3] for each in arm.known]) for arm in (champion, challenger)]
@@ -137,12 +137,12 @@ def difference(champion: Arm, challenger: Arm, share: float) -> Interval | None:
         )
     order = np.argsort([each[0] for arm in (champion, challenger) for each in arm.known], kind="stable")
     tried = np.repeat([False, True], [len(champion.known), len(challenger.known)])
-    # Nothing is known before the first answer that could be subtracted from it.
+    # The first answer has no earlier ones whose mean could be subtracted.
     return interval(scores(np.concatenate(lost)[order], tried[order], share)[1:])
 
 
 def verdict(found: Interval | None, known: int, fair: bool = True) -> tuple[str, str]:
-    """`better`, `worse` or `undecided`, and why; `fair` says whether the numbers of answers are what the share lets expect."""
+    """`better`, `worse` or `undecided`, and why; `fair` is false if the numbers of answers do not match the share."""
     if not fair:
         return "undecided", "the numbers of answers are not what the share lets one expect: answers are lost somewhere"
     if found is None or not all(map(math.isfinite, found)):
@@ -153,7 +153,7 @@ def verdict(found: Interval | None, known: int, fair: bool = True) -> tuple[str,
     mean, low, high = found
     said = f"the challenger's {LOSS} differs from the champion's by {mean:+.4g} (95 %: {low:+.4g} to {high:+.4g})"
     if low <= 0 <= high:
-        # The interval narrows with the root of the number of truths, or a little slower.
+        # The interval narrows with the square root of the number of truths, or slightly slower.
         more = int(known * ((high - low) / 2 / max(abs(mean), 1e-12)) ** 2) - known
         return "undecided", said + (
             f"; about {more:,} more truths would decide" if more < 100 * known else "; they are much alike"
@@ -168,7 +168,7 @@ def verdict(found: Interval | None, known: int, fair: bool = True) -> tuple[str,
 
 
 def table(champion: Arm, challenger: Arm, share: float) -> Iterator[tuple[str, ...]]:
-    """The figures of the two, a row each as `HEADER` has it."""
+    """The figures of the two, a row each with the columns of `HEADER`."""
     arms = (champion, challenger)
     yield "version", *(arm.version for arm in arms)
     yield "answers", *(f"{len(arm.said):,}" for arm in arms)
@@ -205,7 +205,7 @@ def _quantile(values: Sequence[float], share: float) -> str:
 
 
 def main() -> None:
-    """`make ab-report`: how champion and challenger compare in use, on the terminal, as a page and as a run in MLflow."""
+    """`make ab-report`: compare champion and challenger in use, on the terminal, as a page and as an MLflow run."""
     parser = argparse.ArgumentParser(prog="make ab-report", description=main.__doc__)
     parser.add_argument("--shadow", action="store_true", help="compare what the challenger only noted (SHADOW=1)")
     given = parser.parse_args()

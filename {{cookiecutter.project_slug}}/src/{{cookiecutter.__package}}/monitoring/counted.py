@@ -1,4 +1,4 @@
-"""What was answered and refused, counted for Prometheus: by version and role, over all workers of a service."""
+"""Counts of answered and refused records for Prometheus: by version and role, over all workers of a service."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 TOGETHER = "PROMETHEUS_MULTIPROC_DIR"
-"""The folder in which the workers of a service count together; prometheus-client reads the variable when it is imported."""
+"""The folder in which the workers of a service share their counts; prometheus-client reads the variable on import."""
 
 SEEN = params.ROOT / "reports" / "monitor.prom"
-"""What `make monitor` and `make operate` saw last, where they run beside the service."""
+"""The last results of `make monitor` and `make operate`, if they run beside the service."""
 
 BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 
 
 def together() -> None:
-    """Have the workers that this process is about to start count in one folder; a worker of its own counts for itself."""
+    """Let the workers that this process is about to start count in one folder; a single worker counts for itself."""
     if "prometheus_client" not in sys.modules:
         os.environ[TOGETHER] = tempfile.mkdtemp(prefix="metrics-", dir=os.environ.get(TOGETHER))
 
 
 class Counts:
-    """The counts of a worker."""
+    """The counters of a worker."""
 
     def __init__(self) -> None:
-        # Only once it is known whether workers count together.
+        # Imported only once it is known whether workers count together.
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self.registry = known = CollectorRegistry()
@@ -65,7 +65,7 @@ class Counted(Around):
         self._counts = counts or Counts()
 
     def snapshot(self) -> Predicts:
-        """The predictor of this moment, counted."""
+        """The current predictor, counted."""
         return Counted(self._inner.snapshot(), self._counts)
 
     def refused(self, count: int) -> None:
@@ -74,11 +74,11 @@ class Counted(Around):
         super().refused(count)
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        """The answers of the predictor within."""
+        """The answers of the wrapped predictor."""
         started = time.perf_counter()
         try:
             answers = self._inner.predict(columns)
-        except Exception:  # whatever it is: it is counted, and goes on
+        except Exception:  # any error is counted and raised again
             self._counts.failed.inc()
             raise
         self._counts.seconds.observe(time.perf_counter() - started)
@@ -89,7 +89,7 @@ class Counted(Around):
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the model says of itself, how much each version answered, and what a monitor on this machine saw last."""
+        """The model's description of itself, the number of answers of each version, and the last result of a monitor on this machine."""
         from prometheus_client.parser import text_string_to_metric_families as parsed
 
         text = self.metrics().decode() + (SEEN.read_text(encoding="utf-8") if SEEN.is_file() else "")
@@ -104,7 +104,7 @@ class Counted(Around):
         return {**card, "serving": {**card.get("serving", {}), "answers": answers, **told, **alarms}}
 
     def metrics(self) -> bytes:
-        """All counts, and what answers at this moment, in Prometheus's own format."""
+        """All counts and the current model, in Prometheus's text format."""
         from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 
         if TOGETHER not in os.environ:
@@ -118,13 +118,13 @@ class Counted(Around):
 
 
 class _Now:
-    """Gauges that are read off the model when somebody asks."""
+    """Gauges that are computed from the model on request."""
 
     def __init__(self, model: Predicts) -> None:
         self._model = model
 
     def collect(self) -> Iterator[Metric]:
-        """The version that answers, the challenger's share, lost lines of the log, and how old the registry's word is."""
+        """The version that answers, the challenger's share, lost lines of the log, and when the registry was last queried."""
         from prometheus_client.core import GaugeMetricFamily
 
         card = self._model.card

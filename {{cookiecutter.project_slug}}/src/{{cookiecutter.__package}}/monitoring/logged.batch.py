@@ -1,4 +1,4 @@
-"""What was predicted, read back from the files that jobs wrote."""
+"""Read predictions back from the files that jobs wrote."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NEEDED = {"model_version", "role", "scored_at"}
 def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterator[dict[str, Any]]:
     """Every prediction: `prediction_id`, `time`, `model_version`, `role`, `milliseconds`, `record`, `answer`.
 
-    A prediction is named by the run of its job, the file and its place there. `since` and `until` are the beginnings of
-    times (`2024-01-31`); what ends before the one or begins after the other is left out.
+    A prediction is identified by its job's run, the file and its row. `since` and `until` are times or their
+    beginnings (`2024-01-31`); predictions before `since` or after `until` are left out.
 
     Raises:
         UserError: the folder, or the store of its address, cannot be read.
@@ -56,12 +56,12 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
 
 
 def _scored(opened: pa.NativeFile) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
-    """Of each row of a scored file: when, what the file says of its job, and the values by the names of fields."""
+    """For each row of a scored file: its time, the file's metadata about its job, and the values by the names of fields."""
     file = pa.parquet.ParquetFile(opened)
     job = {key.decode(): value.decode(errors="replace") for key, value in (file.metadata.metadata or {}).items()}
     beside = {*problem.Answer.model_fields, *conformal.FIELDS, problem.ID, *NEEDED}
     known = {field.name for field in schema.FIELDS} | beside
-    # A published file may have called a record's field as the answer calls its own.
+    # A published file may have a column of the record with the same name as one of the answer.
     named = {name: name if name in beside else problem.ALIASES.get(name, name) for name in file.schema_arrow.names}
     given = {found: name for name, found in named.items() if found in known}
     if not given.keys() >= NEEDED:
@@ -72,7 +72,7 @@ def _scored(opened: pa.NativeFile) -> Iterator[tuple[str, dict[str, str], dict[s
 
 
 def refused(folder: Path | None = None, since: str = "", until: str = "") -> Iterator[tuple[str, int]]:
-    """When rows were rejected, and how many: a pair for each job's file of them."""
+    """When rows were rejected, and how many: a pair for each file of rejected rows."""
     system, root = _place(folder)
     rejected = [path for path in _whole(system, root) if path.endswith(f".rejected{ENDING}")]
     for info in system.get_file_info(rejected):
@@ -85,7 +85,7 @@ def refused(folder: Path | None = None, since: str = "", until: str = "") -> Ite
 
 
 def _place(folder: Path | None) -> tuple[pa.fs.FileSystem, str]:
-    """The store that holds the log, and the folder in it: `PREDICTION_LOG` or `[log] folder` may be an address."""
+    """The file system of the log, and the folder in it: `PREDICTION_LOG` or `[log] folder` may be a URL."""
     address = str(folder or prediction_log.address())
     try:
         return pa.fs.FileSystem.from_uri(address) if "://" in address else (pa.fs.LocalFileSystem(), address)

@@ -1,4 +1,4 @@
-"""What was predicted, read back from the lines that services wrote."""
+"""Read predictions back from the lines that services wrote."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from . import prediction_log
 from .prediction_log import ENDING
 
 REMEMBERED = 1_000_000
-"""Of so many predictions the names are kept: a worker that died between two steps answers its last events again."""
+"""The number of ids remembered to skip duplicates: a worker that died between two steps answers its last events again."""
 
 
 def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterator[dict[str, Any]]:
     """Every prediction once, by day: `prediction_id`, `time`, `model_version`, `role`, `milliseconds`, `record`, `answer`.
 
-    `since` and `until` are the beginnings of times (`2024-01-31`); what ends before the one or begins after the other is
+    `since` and `until` are times or their beginnings (`2024-01-31`); predictions before `since` or after `until` are
     left out.
     """
     known: set[tuple[str, str, str]] = set()
@@ -33,7 +33,7 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
             took = isinstance(row["milliseconds"], int | float | None) and 0 <= (row["milliseconds"] or 0) < 1e12
             whole = new and took and datetime.fromisoformat(row["time"]).tzinfo
         except (ValueError, KeyError, TypeError):
-            continue  # a full disk has cut it, or another program has written it
+            continue  # cut off by a full disk, or written by another program
         if not whole or row["time"] < since or (until and row["time"][: len(until)] > until):
             continue
         known.add(name)
@@ -58,6 +58,6 @@ def _lines(folder: Path | None, since: str, until: str) -> Iterator[bytes]:
     for path in sorted((folder or prediction_log.folder()).glob(f"*{ENDING}")):
         if path.name[:10] < since[:10] or (until and path.name[:10] > until[:10]):
             continue
-        # A service may have just removed it, as it was too old.
+        # A service may just have removed it because of its age.
         with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
             yield from lines

@@ -1,4 +1,4 @@
-"""Look at windows of the prediction log: drift, quality and refused records, each with a limit; a run in MLflow for each window."""
+"""Check windows of the prediction log: drift, quality and refused records, each with a limit; one MLflow run per window."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from . import monitor_page, quality, windows
 from .windows import Window
 
 SHARES = "shares.json"
-"""The run's file with what the window's features and predictions were."""
+"""The run's file with the distribution of the window's features and predictions."""
 
 ALARM = 4
-"""The exit code that says that something is wrong with what is answered."""
+"""The exit code of an alarm."""
 
 TOLD = 10
-"""So many features are named that are over their limit."""
+"""The maximum number of features over their limit that are named."""
 
 OLDEST = 60
-"""At the first look so many windows are looked at, and so many are on the page."""
+"""The maximum number of windows that the first look checks, and that the page shows."""
 
 
 class Monitor(params.Section):
-    """What is too bad in a window, beside drift: shares of records, and of the loss on the validation rows."""
+    """What is too bad in a window, besides drift: shares of records, and of the loss on the validation rows."""
 
     table = "monitor"
     max_refused: float = Field(default=0.05, ge=0, le=1)
@@ -51,7 +51,7 @@ class Monitor(params.Section):
 
 
 class Look(NamedTuple):
-    """What a window looked like: its causes for concern, each in words, its figures, and the share of each feature's bins."""
+    """The result for a window: what is over its limit, each with its reason, the figures, and the share of each feature's bins."""
 
     begin: str
     end: str
@@ -64,7 +64,7 @@ class Look(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """All looks since the champion serves, the causes that are an alarm now, the looks that are new, and windows without traffic."""
+    """All looks since the champion serves, the causes that are an alarm now, the new looks, and the number of windows without traffic."""
 
     looks: list[Look]
     alarms: dict[str, str]
@@ -76,18 +76,18 @@ def champion() -> dict[str, Any]:
     """The champion's card.
 
     Raises:
-        UserError: there is no champion, or the registry cannot be asked.
+        UserError: there is no champion, or the registry cannot be reached.
     """
     return bundle.read(fetch.folder(f"models:/{conventions.model_name()}@champion")).card
 
 
 def look(new: bool = False, card: dict[str, Any] | None = None) -> Finding:
-    """Look at each window that is over and was not looked at yet; with `new`, at all since the last look as one window.
+    """Check each finished window that was not checked yet; with `new`, everything since the last look as one window.
 
-    `card` is the champion's, unless it is to be fetched.
+    `card` is the champion's, if it is already fetched.
 
     Raises:
-        UserError: there is no champion, or the registry cannot be asked.
+        UserError: there is no champion, or the registry cannot be reached.
     """
     rules, limits, card = Drift.load(), Monitor.load(), card or champion()
     version, since = str(card["model_version"]), _since()
@@ -105,7 +105,7 @@ def look(new: bool = False, card: dict[str, Any] | None = None) -> Finding:
 
 
 def judge(window: Window, card: dict[str, Any], rules: Drift, limits: Monitor) -> Look:
-    """The causes for concern in a window, and its figures."""
+    """What is over its limit in a window, and the figures."""
     indices = drift.psi(card.get("distribution", {}), window.counts)
     causes, enough = {}, window.readable >= rules.min_rows
     most = drift.limits_for(card.get("drift", {"sizes": []}), window.readable) if enough else {}
@@ -141,9 +141,9 @@ def judge(window: Window, card: dict[str, Any], rules: Drift, limits: Monitor) -
 
 
 def alarms(looks: Sequence[Look], rules: Drift) -> dict[str, str]:
-    """The causes that enough of the last windows have, each in the words of the last one that has it.
+    """The causes that enough of the last windows have, each with the reason from the last window that has it.
 
-    A window with too little in it can tell nothing, and neither raises an alarm nor ends one.
+    A window with too few rows neither raises an alarm nor ends one.
     """
     found = {}
     for cause in dict.fromkeys(name for each in looks for name in each.causes):
@@ -161,7 +161,7 @@ def _tells(cause: str, figures: dict[str, float], rules: Drift) -> bool:
 
 
 def history(most: int = OLDEST) -> list[Look]:
-    """What was seen in the last windows, oldest first, as MLflow has it."""
+    """The results for the last windows, oldest first, from MLflow."""
     with store.errors():
         client, latest = store.connect(), ["tags.window_end DESC"]
         runs = client.search_runs([conventions.experiment("monitor")], order_by=latest, max_results=most)
@@ -170,7 +170,7 @@ def history(most: int = OLDEST) -> list[Look]:
         if (tags := run.data.tags).get("causes") and run.info.status == "FINISHED":
             what = tags["window_begin"], tags["window_end"], tags["champion"]
             alerted = tags.get("alerted", "").split()
-            # Two machines may have looked at the same window.
+            # Two machines may have checked the same window.
             looks[what] = Look(*what, json.loads(tags["causes"]), dict(run.data.metrics), {}, run.info.run_id, alerted)
     return sorted(looks.values(), key=lambda each: each.end)
 
@@ -181,23 +181,23 @@ def _keep(found: Look) -> Look:
     with store.errors():
         store.connect()
         with mlflow.start_run(experiment_id=conventions.experiment("monitor"), run_name=name, tags=tags) as run:
-            # MLflow takes no other characters in a name.
+            # MLflow accepts no other characters in a name.
             mlflow.log_metrics({re.sub(r"[^\w./: -]", "_", key): value for key, value in found.figures.items()})
             mlflow.log_dict(dict(found.shares), SHARES)
-            # The run counts once this tag is there: one that was cut off is done again.
+            # The run counts once it has this tag: an interrupted one is repeated.
             mlflow.set_tag("causes", json.dumps(found.causes))
     return found._replace(run_id=run.info.run_id)
 
 
 def _since() -> str:
-    """Since when the champion serves, as the log writes times."""
+    """When the champion began to serve, in the log's time format."""
     _, notes = fetch.registered(conventions.model_name())
     at = next((note["at"] for note in notes if note["alias"] == "champion"), "1970-01-01T00:00:00Z")
     return windows.stamp(datetime.fromisoformat(at))
 
 
 def _begin(known: list[Look], since: str, rules: Drift) -> datetime:
-    """Where the next window begins: where the last one ended, else where the champion's time does."""
+    """Where the next window begins: where the last one ended, else when the champion began to serve."""
     if known:
         return datetime.fromisoformat(known[-1].end)
     oldest = windows.ago(OLDEST * rules.seconds).timestamp() // rules.seconds * rules.seconds
@@ -205,7 +205,7 @@ def _begin(known: list[Look], since: str, rules: Drift) -> datetime:
 
 
 def alert(found: Finding, rules: Drift) -> None:
-    """Post what has become an alarm to `ALERT_WEBHOOK`, once a cause; what could not be posted is tried at the next look."""
+    """Post each new alarm to `ALERT_WEBHOOK`, once per cause; what could not be posted is posted at the next look."""
     address = os.environ.get("ALERT_WEBHOOK", "")
     causes = {name: why for name, why in found.alarms.items() if not _alerted(found.looks, name, rules)}
     if not address or not causes:
@@ -223,7 +223,7 @@ def alert(found: Finding, rules: Drift) -> None:
 
 
 def _alerted(looks: Sequence[Look], cause: str, rules: Drift) -> bool:
-    """Whether a cause was posted since it is an alarm."""
+    """Whether a cause was posted since it became an alarm."""
     for number in range(len(looks), 0, -1):
         if cause not in alarms(looks[:number], rules):
             return False
@@ -233,7 +233,7 @@ def _alerted(looks: Sequence[Look], cause: str, rules: Drift) -> bool:
 
 
 def watch(new: bool = False) -> Finding:
-    """Look, tell on the terminal, on the page, in the file for Prometheus and to the webhook."""
+    """Check, and report on the terminal, on the page, in the file for Prometheus and to the webhook."""
     rules, card = Drift.load(), champion()
     found = look(new, card)
     for each in found.fresh:
@@ -250,8 +250,8 @@ def watch(new: bool = False) -> Finding:
     if not found.fresh and not found.idle:
         print(f"no window of {rules.window} has ended since the last look (NEW=1 takes what there is as one)")
     looks, now = history(), {}
-    with contextlib.suppress(MlflowException, OSError):  # a picture less is no reason to stop
-        # The bins are those of the champion's training data: another one's are no use beside them.
+    with contextlib.suppress(MlflowException, OSError):  # a missing figure is no reason to stop
+        # The bins are those of the champion's training data: those of another model cannot be compared.
         if looks and looks[-1].champion == str(card["model_version"]):
             now = mlflow.artifacts.load_dict(f"runs:/{looks[-1].run_id}/{SHARES}")
     monitor_page.write(looks, found.alarms, card, now)
@@ -263,7 +263,7 @@ def watch(new: bool = False) -> Finding:
 
 
 def main() -> int:
-    """`make monitor`: look at what was answered since the last look; exit code 4 says that something is wrong."""
+    """`make monitor`: check the answers since the last look; exit code 4 is an alarm."""
     parser = argparse.ArgumentParser(prog="make monitor", description=main.__doc__)
     parser.add_argument("--new", action="store_true", help="what was logged since the last look is one window (NEW=1)")
     found = watch(parser.parse_args().new)

@@ -1,4 +1,4 @@
-"""The monitor's page, with a picture for each feature and one of quality, and its figures for Prometheus."""
+"""The monitor's page, with a figure for each feature and one of quality, and its metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ import matplotlib.pyplot as plt
 
 REPORTS = params.ROOT / "reports"
 MARKED = ("promote", "rollback", "retrain")
-"""Decisions that are marked in the pictures."""
+"""Decisions that are marked in the figures."""
 
 
 def write(looks: Sequence[Look], alarms: dict[str, str], card: dict[str, Any], now: dict[str, list[float]]) -> None:
-    """`reports/monitor.html`: the alarms, the windows, and pictures of them.
+    """`reports/monitor.html`: the alarms, the windows, and figures of them.
 
     Args:
         looks: the windows, oldest first.
@@ -83,7 +83,7 @@ def _shown(look: Look, name: str) -> str:
 
 
 def _bars(axes: Axes, then: dict[str, list[float]], now: list[float]) -> None:
-    """The share of each bin in the training data and in the last window; the first is what is lower, the last what is missing."""
+    """The share of each bin in the training data and in the last window; the first bin is for lower values, the last for missing ones."""
     places = np.arange(len(then["shares"]))
     axes.bar(places - 0.2, then["shares"], 0.4, color="grey", label="training data")
     if now:
@@ -95,7 +95,7 @@ def _bars(axes: Axes, then: dict[str, list[float]], now: list[float]) -> None:
 
 
 def _lines(axes: Axes, looks: Sequence[Look], marks: list[dict[str, str]], title: str, lines: dict[str, str]) -> None:
-    """Figures of the windows as two lines, the second one dashed, with the interval of the first where it has one."""
+    """Two series over the windows, the second one dashed, with the interval of the first if it has one."""
     for (label, name), style in zip(lines.items(), ("o-", "--"), strict=True):
         known = [(place, each.figures) for place, each in enumerate(looks) if name in each.figures]
         places, values = [place for place, _ in known], [figures[name] for _, figures in known]
@@ -145,7 +145,7 @@ LOOKED = Gauge("monitor_last_look_seconds", "When the log was looked at last", r
 
 
 def expose(looks: Sequence[Look], alarms: dict[str, str]) -> None:
-    """Set what `/metrics` of `make operate` tells, and write it to `reports/monitor.prom` for node-exporter's textfile collector."""
+    """Set the metrics of `make operate`, and write them to `reports/monitor.prom` for node-exporter's textfile collector."""
     for gauge in GAUGES.values():
         gauge.clear()
     for name, value in (looks[-1].figures if looks else {}).items():

@@ -1,4 +1,4 @@
-"""The prediction log: a line of JSON for each prediction, on disk before its answer leaves."""
+"""The prediction log: one line of JSON for each prediction, on disk before the answer is sent."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from ..model.predictor import PREDICTION, Predicts
 
 ENDING = ".jsonl"
 FILE_BYTES = 1 << 24
-"""A file that is larger is followed by another one; whole files are removed once the log is too old or too large."""
+"""A larger file is followed by a new one; whole files are removed once the log is too old or too large."""
 
 LOOK_SECONDS = 1.0
-"""How often a file is looked at: one that was written to just now is none of the oldest, which may be removed."""
+"""How often a process checks its file: one that was just written to is not among the oldest files, which may be removed."""
 
 IMAGE = {"image": os.environ["IMAGE"]} if os.environ.get("IMAGE") else {}
-"""The image that answers, by its digest, where the deployment says which it is."""
+"""The digest of the container image that answers, if the deployment sets it."""
 
 LOGGED = (*(field.name for field in schema.FIELDS), problem.ID)
-"""What of a record is logged."""
+"""The fields of a record that are logged."""
 
 
 class Log(params.Section):
-    """Where predictions are logged (`PREDICTION_LOG` in the environment comes first), and how long they are kept."""
+    """Where predictions are logged (`PREDICTION_LOG` in the environment takes precedence), and how long they are stored."""
 
     table = "log"
     folder: str = "predictions"
@@ -52,16 +52,16 @@ class Log(params.Section):
 
 
 def address() -> str:
-    """Where the log is: a folder, or of a job's files an address such as `s3://bucket/scored`."""
+    """Where the log is: a folder, or for a job's files a URL such as `s3://bucket/scored`."""
     given = os.environ.get("PREDICTION_LOG") or str(Log.load().folder)
     return given if "://" in given else str(params.ROOT / given)
 
 
 def beginning(text: str, name: str) -> str:
-    """A day or a time as it was typed for `name`.
+    """A day or a time, as given for `name`.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not valid.
     """
     try:
         datetime.fromisoformat(text or "2024-01-31")
@@ -73,21 +73,21 @@ def beginning(text: str, name: str) -> str:
 
 
 def folder() -> Path:
-    """The folder that the log of a service is in."""
+    """The folder of a service's log."""
     return Path(address())
 
 
 class PredictionLog:
-    """Appends to the log; every process has files of its own, so that lines of two never mix.
+    """Appends to the log; every process has its own files, so that lines of two processes never mix.
 
-    A line is one write to the file: what was written is there even if the process is killed the moment after. Where the
-    disk is full the line is lost and counted, and whoever asked gets the answer all the same.
+    A line is one write to the file: what was written is there even if the process is killed right after. If the disk is
+    full, the line is lost and counted, and the client gets the answer all the same.
 
     Args:
         where: the folder.
-        settings: how long lines are kept.
+        settings: how long lines are stored.
         private: the fields of a record that are not logged as they are: hashed with the secret in `LOG_SECRET`, or left
-            out where there is none.
+            out if there is none.
 
     Attributes:
         lost: lines that could not be written.
@@ -101,7 +101,7 @@ class PredictionLog:
         self.lost = 0
 
     def check(self) -> None:
-        """See that the log can be written, before anybody waits for an answer.
+        """Check that the log can be written, before any request is answered.
 
         Raises:
             ModelError: it cannot.
@@ -116,9 +116,9 @@ class PredictionLog:
             ) from None
 
     def note(self, columns: Columns, answers: Columns, milliseconds: float, share: float = 0.0) -> None:
-        """Append a line for each of n predictions: of which record, and what the answer was, `milliseconds` each.
+        """Append a line for each of n predictions: its record and its answer, `milliseconds` each.
 
-        `share` is the challenger's of the keys at that moment.
+        `share` is the challenger's share of the keys at that time.
         """
         self._write(
             lines(columns, answers, milliseconds, share, self._hidden if self._private else None),
@@ -126,7 +126,7 @@ class PredictionLog:
         )
 
     def refused(self, count: int) -> None:
-        """Append a line that says that so many records were refused."""
+        """Append a line with the number of records that were refused."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._write(to_json({"refused": count, "time": now}) + b"\n", 1)
 
@@ -134,7 +134,7 @@ class PredictionLog:
         with self._lock:
             try:
                 self._ready()
-                # What a full disk cut off must not run into the next line.
+                # A line that a full disk cut off must not run into the next one.
                 content = b"\n" + content if self._torn else content
                 self._torn = True
                 if os.write(self._file, content) < len(content):
@@ -145,12 +145,12 @@ class PredictionLog:
                 self.lost += count
 
     def _ready(self) -> None:
-        """Open the file of this day and process; a process that was forked off has one of its own."""
+        """Open the file of this day and process; a forked process opens its own."""
         now, mine = time.time(), self._file >= 0 and self._process == os.getpid()
         if mine and now < self._looked + LOOK_SECONDS and self._size < FILE_BYTES:
             return
         self._looked, day = now, time.strftime("%Y-%m-%d", time.gmtime(now))
-        # Another process may have removed the file to make room: what is written to it would be nowhere.
+        # Another process may have removed the file to free space: writes to it would be lost.
         if mine and day == self._day and self._size < FILE_BYTES and os.fstat(self._file).st_nlink:
             return
         before, self._file, self._process = self._file, -1, os.getpid()
@@ -164,7 +164,7 @@ class PredictionLog:
         self._day, self._size, self._torn = day, 0, False
 
     def _prune(self) -> None:
-        """Remove the oldest files until the rest is young and small enough, with room for the next file."""
+        """Remove the oldest files until the rest is within the limits of age and size, with space for the next file."""
         oldest = (datetime.now(UTC) - timedelta(days=self._settings.days)).strftime("%Y-%m-%d")
         found = []
         for path in self._where.glob(f"*{ENDING}"):
@@ -185,11 +185,11 @@ class PredictionLog:
 
 
 class Logged(Around):
-    """A predictor whose every answer is in the log before anybody has it.
+    """A predictor that logs each answer before it returns it.
 
     Args:
         inner: the predictor; its answers have `model_version` and `role`.
-        log: where they are noted.
+        log: where they are logged.
     """
 
     def __init__(self, inner: Predicts, log: PredictionLog) -> None:
@@ -197,21 +197,21 @@ class Logged(Around):
         self._log = log
 
     def snapshot(self) -> Logged:
-        """The predictor of this moment, logged."""
+        """The current predictor, logged."""
         return Logged(self._inner.snapshot(), self._log)
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the model says of itself, and how many lines of the log were lost."""
+        """The model's description of itself, and the number of lost lines of the log."""
         card = self._inner.card
         return {**card, "serving": {**card.get("serving", {}), "log_lines_lost": self._log.lost}}
 
     def refused(self, count: int) -> None:
-        """Note that so many records were refused."""
+        """Log the number of records that were refused."""
         self._log.refused(count)
 
     def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        """The answers of the predictor within, once they are logged."""
+        """The answers of the wrapped predictor, after they are logged."""
         started, inner = time.perf_counter(), self._inner.snapshot()
         answers = inner.predict(columns)
         if rows := len(answers["model_version"]):

@@ -1,4 +1,4 @@
-"""How good the answers were, now that some came true: the metric in use by version and day."""
+"""The quality of predictions whose truth is known: the metric in use by version and day."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = ("version", "role", "day", "predictions", "truths", "metric", "value", 
 
 
 def measured(truths: Sequence[Any], said: Sequence[Any], seed: int = 0) -> tuple[str, float, float, float]:
-    """A metric's name, its value for n predictions whose truth is known, and its 95 % interval by the bootstrap."""
+    """A metric's name, its value for n predictions with known truth, and its 95 % interval by the bootstrap."""
     if problem.TASK == "multiclass":
         right = np.array([one == other for one, other in zip(truths, said, strict=True)], np.float64)
         spread = 1.96 * right.std() / math.sqrt(len(right))
@@ -35,7 +35,7 @@ def measured(truths: Sequence[Any], said: Sequence[Any], seed: int = 0) -> tuple
 
 
 def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
-    """For each version and role, and each of their days, a row as `HEADER` has it."""
+    """For each version and role, and each of their days, a row with the columns of `HEADER`."""
     counts: dict[tuple[str, str, str], int] = defaultdict(int)
     found: dict[tuple[str, str, str], list[tuple[Any, Any]]] = defaultdict(list)
     inside: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
@@ -61,7 +61,7 @@ def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
 
 
 def main() -> None:
-    """`make quality`: how good the answers were, by version and day, and how much truth is still to come."""
+    """`make quality`: print the metric in use by version and day, and how many predictions have no truth yet."""
     parser = argparse.ArgumentParser(prog="make quality", description=main.__doc__)
     parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
     parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")

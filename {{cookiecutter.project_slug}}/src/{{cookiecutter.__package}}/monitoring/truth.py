@@ -1,4 +1,4 @@
-"""What came true: kept beside the prediction log, and joined with it by the prediction's or the record's id."""
+"""Ground truth: stored beside the prediction log, and joined with it by the prediction's or the record's id."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ..model.predictor import PREDICTION
 from . import logged
 
 TRUTH = params.ROOT / "truth"
-"""One file for each that was given, named by its content: the same file twice is there once."""
+"""A copy of each file of truths, named by its content: the same file twice is stored once."""
 
 YES_NO = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
 
 
 def add(path: Path) -> tuple[int, int]:
-    """Keep what a CSV or Parquet file says came true; gives its rows, and how many of them have none that training would use.
+    """Store the truth in a CSV or Parquet file; returns its number of rows, and how many of them have no truth that training would use.
 
     The file has `prediction_id` or the record's id, and the target: in a column of that name, or in the columns that
     `problem.target` reads.
@@ -45,7 +45,7 @@ def add(path: Path) -> tuple[int, int]:
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from None
     if numeric := truth.dtype.kind == "f":
-        # What training would leave out says nothing of a model that has never learned from such.
+        # Rows that training would drop are no measure of a model that was never trained on such rows.
         broken = [rule(truth) for rule in problem.TARGET_RULES.values()]
         truth = np.where(np.any([~np.isfinite(truth), *broken], axis=0), np.nan, truth)
     columns["truth"] = pa.array(truth, pa.float64() if numeric else pa.string(), from_pandas=True)
@@ -82,7 +82,7 @@ def _truth(table: pa.Table, written: read.Dialect, path: Path) -> NDArray[Any]:
 
 
 def known() -> dict[tuple[str, str], Any]:
-    """(name of the key, key) -> what came true; what was given last counts. A file that cannot be read is told and left out."""
+    """(name of the key, key) -> truth; the one given last counts. A file that cannot be read is left out with a warning."""
     found: dict[tuple[str, str], Any] = {}
     for path in sorted(TRUTH.glob("*.parquet"), key=lambda each: each.stat().st_mtime):
         try:
@@ -90,7 +90,7 @@ def known() -> dict[tuple[str, str], Any]:
         except (OSError, pa.ArrowException) as error:
             print(f"warning: {path} is left out: {first_line(error)}", file=sys.stderr)
             continue
-        # The task may have been another one when it was given.
+        # The task may have been different when it was stored.
         kind = str if problem.TASK == "multiclass" else float
         truths = [each if isinstance(each, kind) else None for each in table.column("truth").to_pylist()]
         for name in (problem.ID, PREDICTION):
@@ -101,25 +101,25 @@ def known() -> dict[tuple[str, str], Any]:
 
 
 def of(row: dict[str, Any], truths: dict[tuple[str, str], Any]) -> Any:
-    """What came true of a prediction of the log; None where that is not known yet."""
+    """The truth of a logged prediction; None if it is not known yet."""
     came = truths.get((PREDICTION, row["prediction_id"]))
     name = known_as(row["record"].get(problem.ID))
     return truths.get((problem.ID, name)) if came is None and name is not None else came
 
 
 class Said:
-    """What an answer says in the terms of the metric: the predicted target, the probability of class 1, or the class."""
+    """The predicted value in an answer that the metric uses: the target, the probability of class 1, or the class."""
 
     def __init__(self) -> None:
         self._field = problem.TARGET
         if problem.TASK == "binary":
-            # The field that holds the probability is the one that says what the score is.
+            # The field with the probability is the one whose values follow the score.
             tried = problem.answer(np.array([0.1234, 0.8766], np.float32))
             close = [name for name, values in tried.items() if values.dtype.kind == "f" and np.allclose(values, [0.1234, 0.8766], atol=1e-3)]  # fmt: skip
             self._field = close[0] if close else problem.TARGET
 
     def __call__(self, answer: dict[str, Any]) -> Any:
-        """What an answer of the log says; None for one of another form, as the log is older than an edit of problem.py."""
+        """The predicted value in a logged answer; None if its form differs, because the log is older than an edit of problem.py."""
         try:
             return (str if problem.TASK == "multiclass" else float)(answer[self._field])
         except (KeyError, TypeError, ValueError):
@@ -127,7 +127,7 @@ class Said:
 
 
 def main() -> None:
-    """`make truth`: keep what came true, from DATA=file, and tell how many predictions it is the truth of."""
+    """`make truth`: store the truth from DATA=file, and print how many predictions have theirs."""
     parser = argparse.ArgumentParser(prog="make truth", description=main.__doc__)
     parser.add_argument("--data", default="", help="a CSV or Parquet file (DATA=truth.csv)")
     given = parser.parse_args()

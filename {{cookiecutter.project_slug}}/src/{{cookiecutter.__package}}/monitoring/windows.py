@@ -1,4 +1,4 @@
-"""What a service answered in a stretch of time, counted as the log is read, in memory that does not grow with it."""
+"""Windows of the prediction log: counts and figures of a period, computed as the log is read, in constant memory."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ..data.drift import Counts
 from . import logged, quality, truth
 
 ROWS = 20_000
-"""So many predictions are looked at together."""
+"""The number of predictions processed together."""
 
 SAMPLE = 20_000
-"""Of a window's pairs of answer and truth so many are kept, chosen at random (Vitter 1985, algorithm R)."""
+"""The maximum number of pairs of prediction and truth stored per window, chosen at random (Vitter 1985, algorithm R)."""
 
 EDGES = np.geomspace(0.01, 60_000, 400)
-"""Between which milliseconds answers are counted: a quantile is right to 4 %."""
+"""The bins of the latency histogram, in milliseconds: a quantile is accurate to 4 %."""
 
 Row = dict[str, Any]
-"""A prediction of the log, as `logged.rows` gives it."""
+"""A logged prediction, as `logged.rows` returns it."""
 
 
 @dataclass
 class Window:
-    """What happened from `begin` to `end`, in UTC; `counts` has the bins of each feature and prediction of `readable` answers.
+    """The period from `begin` to `end`, in UTC; `counts` has the bins of each feature and prediction of `readable` answers.
 
-    `pairs` are truths and what the champion had said of them, `truths` how many there were to choose from: of answers that
-    became ripe in the window, which are older than it by the monitor's `truth_delay`.
+    `pairs` are truths with the champion's predictions, `truths` the number of pairs they were chosen from: for answers
+    that became `truth_delay` old in the window, so they were given before it.
     """
 
     begin: datetime
@@ -57,18 +57,18 @@ class Window:
         return self.refused / max(self.refused + self.answers, 1)
 
     def latency(self, share: float) -> float | None:
-        """The milliseconds within which that share of the answers was given; None where they are not known."""
+        """The milliseconds within which that share of the answers was given; None if unknown."""
         total = self.milliseconds.cumsum()
         return float(EDGES[min(int(np.searchsorted(total, share * total[-1])), len(EDGES) - 1)]) if total[-1] else None
 
     def measured(self) -> tuple[str, float, float, float] | None:
-        """The metric in use with its 95 % interval, where enough truth is known."""
+        """The metric in use with its 95 % interval, if enough truth is known."""
         if len(self.pairs) < quality.FEW:
             return None
         return quality.measured([came for came, _ in self.pairs], [said for _, said in self.pairs])
 
     def add(self, rows: list[Row], card: dict[str, Any], speak: truth.Said) -> None:
-        """Count some predictions of the log."""
+        """Count some logged predictions."""
         self.answers += len(rows)
         took = np.array([row["milliseconds"] for row in rows if row["milliseconds"] is not None], np.float64)
         self.milliseconds += np.bincount(np.searchsorted(EDGES, took), minlength=len(EDGES) + 1)
@@ -80,7 +80,7 @@ class Window:
             self.missing[each.name] += sum(row["record"].get(each.name) is None for row in rows)
 
     def compare(self, came: Any, said: Any, rng: np.random.Generator) -> None:
-        """Count what came true of an answer."""
+        """Add the truth of an answer."""
         self.truths += 1
         if len(self.pairs) < SAMPLE:
             self.pairs.append((came, said))
@@ -89,14 +89,14 @@ class Window:
 
 
 def read(begin: datetime, end: datetime, length: int, card: dict[str, Any], delay: int) -> list[Window]:
-    """The windows of `length` seconds from `begin` to `end` in which anything happened; one of all that for a length of 0.
+    """The windows of `length` seconds from `begin` to `end` in which anything was logged; with length 0 a single window.
 
     Args:
         begin: of the first window.
         end: of the last one.
         length: of each, in seconds.
         card: of the champion, with whose training data answers are compared.
-        delay: so many seconds old an answer is when its truth counts.
+        delay: the age of an answer in seconds at which its truth counts.
     """
     step, wait = timedelta(seconds=length) if length else end - begin, timedelta(seconds=delay)
     found: dict[datetime, Window] = {}
@@ -132,9 +132,9 @@ def read(begin: datetime, end: datetime, length: int, card: dict[str, Any], dela
 
 
 def true(wanted: Callable[[Row], bool], since: str = "", until: str = "") -> Iterator[list[tuple[Row, Any]]]:
-    """Predictions of the log with what came true of them, some thousands at a time.
+    """Logged predictions with their truth, a few thousand at a time.
 
-    Those are left out whose truth is not known, or whose record or answer is not of the form that problem.py has now.
+    Predictions without known truth are left out, as are those whose record or answer does not fit the current problem.py.
     """
     truths, speak = truth.known(), truth.Said()
     found = (
@@ -148,12 +148,12 @@ def true(wanted: Callable[[Row], bool], since: str = "", until: str = "") -> Ite
 
 
 def stamp(moment: datetime) -> str:
-    """A time as the log writes it."""
+    """A time in the log's format."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _readable(rows: list[Row], speak: truth.Said) -> list[Row]:
-    """Those whose record and answer are of the form that problem.py has now: the log may be older than an edit of it."""
+    """The rows whose record and answer fit the current problem.py: the log may be older than an edit of it."""
     try:
         if not private():
             columns(rows)
@@ -168,14 +168,14 @@ def _readable(rows: list[Row], speak: truth.Said) -> list[Row]:
 def _seen(rows: list[Row], card: dict[str, Any], speak: truth.Said) -> drift.Seen:
     """The features of logged records, and the predictions."""
     predictions = numbers([speak(row["answer"]) for row in rows], card).astype(np.float32)
-    # What is hashed in the log, or left out of it, cannot become a feature again.
+    # A feature cannot be computed from a field that is hashed in the log or left out of it.
     if private():
         return {drift.PREDICTION: predictions}
     return drift.seen(problem.features(columns(rows)), predictions)
 
 
 def numbers(said: Iterable[Any], card: dict[str, Any]) -> NDArray[np.float64]:
-    """Targets as training has them, shape (n,): the number of a class for its name, nan for one that the model does not know."""
+    """Targets as numbers, as in training, shape (n,): the index of a class, nan for a class that the model does not know."""
     if problem.TASK == "multiclass":
         names = problem.answer(np.eye(card["classes"], dtype=np.float32), **card["decision"])[problem.TARGET].tolist()
         number = {str(name): place for place, name in enumerate(names)}
@@ -184,20 +184,20 @@ def numbers(said: Iterable[Any], card: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def private() -> set[str]:
-    """The fields of a record that the log has not as they were."""
+    """The fields of a record that the log does not have in clear."""
     return set(getattr(problem, "PRIVATE", ())) & {each.name for each in schema.FIELDS}
 
 
 def ago(seconds: int) -> datetime:
-    """The moment so long ago."""
+    """The time this many seconds ago."""
     return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
 def columns(rows: Iterable[Row]) -> Columns:
-    """The records of the log as columns, each of shape (n,).
+    """The logged records as columns, each of shape (n,).
 
     Raises:
-        UserError: the log has no such records, as fields of them are private.
+        UserError: the log has no complete records, because fields of them are private.
     """
     if private():
         raise UserError(f"the log has {', '.join(sorted(private()))} hashed or not at all (PRIVATE of problem.py)")
@@ -214,7 +214,7 @@ def columns(rows: Iterable[Row]) -> Columns:
 
 
 def worse(card: dict[str, Any], found: tuple[str, float, float, float], margin: float) -> bool:
-    """Whether a metric in use is for sure worse than on the validation rows, by more than a share of its loss."""
+    """Whether a metric in use is significantly worse than on the validation rows, by more than this share of its loss."""
     if problem.METRIC not in card.get("metrics", {}) or found[0] != problem.METRIC:
         return False
     expected = metrics.loss(problem.METRIC, card["metrics"][problem.METRIC])

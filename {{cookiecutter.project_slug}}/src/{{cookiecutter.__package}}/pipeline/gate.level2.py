@@ -26,14 +26,14 @@ class Gate(params.Section):
 
 
 class Judged(NamedTuple):
-    """What the gate says: lines for a terminal, and Markdown for the model card."""
+    """The gate's result: lines for the terminal, and Markdown for the model card."""
 
     lines: list[str]
     report: str = ""
 
 
 def judge(trained: Run, champion: Champion, newest: Dataset, settings: params.Params, source: str) -> Judged:
-    """Look at a trained model beside the champion, on the rows `newest` of `source`.
+    """Compare a trained model with the champion, on the rows `newest` of `source`.
 
     Raises:
         UserError: it may not be registered.
@@ -44,7 +44,7 @@ def judge(trained: Run, champion: Champion, newest: Dataset, settings: params.Pa
 def require(card: dict[str, Any], champion: Champion, validation: Dataset, rules: Gate) -> str:
     """Why a trained model may be registered, in one sentence.
 
-    Champion and candidate are measured on the same rows: those the candidate was validated with.
+    Champion and candidate are measured on the same rows: the candidate's validation rows.
 
     Raises:
         UserError: it may not; the message has both figures.
@@ -64,5 +64,5 @@ def require(card: dict[str, Any], champion: Champion, validation: Dataset, rules
 
 
 def follow_up(version: str, judged: Judged) -> Iterator[str]:
-    """What is done with the registered challenger, a line for each step: nothing but to say who decides."""
+    """The steps after registering the challenger, a line for each: only the line about how to promote it."""
     yield f"it serves once it is promoted: make promote VERSION={version}"

@@ -1,4 +1,4 @@
-"""The gate before the registry, with three verdicts: what is worse is refused, what is better is promoted."""
+"""The gate before the registry, with three verdicts: a worse model is refused, a better one is promoted."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from . import rival, verdict
 from .verdict import Verdict
 
 PATIENCE_SECONDS = 600
-"""So long the behavioural tests may take."""
+"""The time limit of the behavioural tests."""
 
 
 class Judged(NamedTuple):
-    """What the gate says: lines for a terminal, Markdown for the model card, the verdict that they tell, and beside whom."""
+    """The gate's result: lines for the terminal, Markdown for the model card, the verdict, and the champion it was compared with."""
 
     lines: list[str]
     report: str
@@ -40,12 +40,12 @@ class Judged(NamedTuple):
 
 
 def judge(trained: Run, champion: versions.Champion, newest: Dataset, settings: params.Params, source: str) -> Judged:
-    """Compare a trained model with the champion on the rows `newest` of `source`, and test how it behaves.
+    """Compare a trained model with the champion on the rows `newest` of `source`, and run the behavioural tests.
 
-    The verdict is a tag of the run, and one that refuses stands in the registry's log.
+    The verdict is a tag of the run; a refusal is also in the registry's log.
 
     Raises:
-        UserError: it is worse than the champion or than no model, or one of `tests/model` fails.
+        UserError: it is worse than the champion or than the baseline, or a test of `tests/model` fails.
     """
     rules = verdict.Rules.load()
     worth = evaluate.beats_no_model(trained.card, rules.min_improvement)
@@ -100,7 +100,7 @@ def _compared(
 
 
 def behaviour(folder: Path) -> str:
-    """Run `tests/model` against the bundle in a folder; gives the name of the first test that fails, or nothing.
+    """Run `tests/model` against the bundle in a folder; returns the name of the first test that fails, or an empty string.
 
     Raises:
         UserError: they cannot be run here.
@@ -124,7 +124,7 @@ def behaviour(folder: Path) -> str:
 
 
 def follow_up(version: str, judged: Judged) -> Iterator[str]:
-    """Promote what is better, where `[gate] promote` says so and this user may; a line for each step."""
+    """Promote a better model if `[gate] promote` says so and this user may; yields a line for each step."""
     if judged.verdict.outcome != "better":
         _note(version, "undecided", f"version {version}: {judged.verdict.why}")
         yield f"it stays challenger; try it on some of the records: make ab SHARE=0.1 VERSION={version}"
@@ -144,7 +144,7 @@ def follow_up(version: str, judged: Judged) -> Iterator[str]:
 
 
 def _note(was: str, action: str, reason: str) -> None:
-    """Write a decision that moves no alias into the registry's log, where this user may."""
+    """Log a decision that moves no alias in the registry's log, if this user may."""
     with store.errors():
         try:
             champion_log.note(store.connect(), conventions.model_name(), action, "", str(was), "", reason)

@@ -1,4 +1,4 @@
-"""One round of operation: watch, decide, train again, roll out by steps, keep or take back; each decision is in the log before it is carried out."""
+"""One round of operation: monitor, decide, retrain, roll out by steps, keep or roll back; each decision is logged before it is carried out."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .verdict import Rules
 LOCK = params.ROOT / ".cache" / "operate.lock"
 WEEK = 7 * 86_400
 ATTEMPTS = 3
-"""A training that was cut off is taken up again until it was begun so often."""
+"""The maximum number of attempts at a training that was interrupted."""
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keep a second round on this machine from beginning; the system frees what a process held that has died.
+    """Let only one round run on this machine; the system releases the lock of a process that died.
 
     Raises:
         UserError: another round runs.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    # SQLite's lock of a file is the one of the standard library that works on every system.
+    # SQLite's lock of a file is the only one in the standard library that works on every system.
     with contextlib.closing(sqlite3.connect(LOCK, timeout=0, isolation_level=None)) as held:
         try:
             held.execute("BEGIN EXCLUSIVE")
@@ -46,14 +46,14 @@ def alone() -> Iterator[None]:
 
 
 def once(new: bool = False, wanted: str = "") -> Iterator[str]:
-    """One round; a line for each thing that was done, or why nothing was.
+    """One round; yields a line for each action, or why there was none.
 
     Args:
-        new: what was logged since the last look is one window.
-        wanted: why a person wants a model trained again.
+        new: everything logged since the last look is one window.
+        wanted: the reason, if a person asks for retraining.
 
     Raises:
-        UserError: the registry cannot be asked, another round runs, or this is no time to train as is wanted.
+        UserError: the registry cannot be reached, another round runs, or the requested training is not possible now.
     """
     with alone():
         if by := held():
@@ -85,7 +85,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
 
 
 def decide(found: monitor.Finding, wanted: str = "") -> str:
-    """Why a model is to be trained again; nothing where it is not, which is told."""
+    """Why a model is to be retrained; empty if it is not, for which the reason is printed."""
     rules, log = retrain.Retrain.load(), rollout.notes()
     trained = [each["at"] for each in log if each["action"] == "retrain"]
     last = trained[0] if trained else next((each["at"] for each in log if each["alias"]), "")
@@ -109,7 +109,7 @@ def decide(found: monitor.Finding, wanted: str = "") -> str:
 
 
 def _train(reason: str, begun: list[dict[str, str]]) -> Iterator[str]:
-    """Train again, or take up a training that was `begun` and cut off, and begin the roll-out of what is better."""
+    """Retrain, or resume a training that has `begun` and was interrupted, and begin the roll-out of a better model."""
     version = _registered(begun[0]) if begun else ""
     if len(begun) >= ATTEMPTS and not version:
         rollout.note("retrained", "", f"no new version: given up after {ATTEMPTS} attempts")
@@ -133,18 +133,18 @@ def _train(reason: str, begun: list[dict[str, str]]) -> Iterator[str]:
 
 
 def _begun() -> list[dict[str, str]]:
-    """The attempts at a training that was decided and has not ended, as rounds were cut off; the latest first."""
+    """The attempts at a training that was decided and has not ended because rounds were interrupted; latest first."""
     latest = [each for each in rollout.notes() if each["action"] in ("retrain", "retrained")]
     return list(itertools.takewhile(lambda each: each["action"] == "retrain", latest))
 
 
 def _trigger(attempt: dict[str, str]) -> str:
-    """What the runs of a training are tagged with."""
+    """The tag of a training's runs."""
     return f"operate {attempt['at']}: {attempt['reason']}"[:200]
 
 
 def _registered(attempt: dict[str, str]) -> str:
-    """The version that a training has registered, if it came so far; it is challenger then."""
+    """The version that a training has registered, if it got that far; it is then challenger."""
     with store.errors():
         client = store.connect()
         found = client.search_model_versions(f"name = '{conventions.model_name()}'")
@@ -157,7 +157,7 @@ def _registered(attempt: dict[str, str]) -> str:
 
 
 def _better() -> str:
-    """The challenger, where the gate found it better than this champion, and nobody has begun or stopped its roll-out."""
+    """The challenger, if the gate found it better than this champion, and nobody has begun or stopped its roll-out."""
     found = versions.model() if Rules.load().promote == "steps" else None
     version = str(found.aliases.get(versions.CHALLENGER, "")) if found else ""
     champion = str(found.aliases.get(versions.CHAMPION, "")) if found else ""
@@ -171,7 +171,7 @@ def _better() -> str:
 
 
 def held() -> str:
-    """Who has stopped operation, when and why; nothing where it goes on."""
+    """Who has put operation on hold, when and why; empty if it is not on hold."""
     last = next((each for each in rollout.notes() if each["action"] in ("hold", "go")), None)
     if last is None or last["action"] == "go":
         return ""
@@ -179,7 +179,7 @@ def held() -> str:
 
 
 def main() -> None:
-    """`make operate`: one round, or one EVERY=5m; `make hold` and `make go` stop and go on."""
+    """`make operate`: one round, or one EVERY=5m; `make hold` and `make go` pause and resume it."""
     parser = argparse.ArgumentParser(prog="make operate", description=main.__doc__)
     parser.add_argument("--every", default="", help="go on for ever, with so long between rounds (EVERY=5m)")
     parser.add_argument("--new", action="store_true", help="what was logged since the last look is one window (NEW=1)")
@@ -202,8 +202,8 @@ def main() -> None:
         try:
             for line in once(given.new, given.retrain):
                 print(line, flush=True)
-            given.retrain = ""  # a person asks for one training, not for one a round
-        except Exception as error:  # whatever ends a round: the next one looks again
+            given.retrain = ""  # a person asks for one training, not for one in each round
+        except Exception as error:  # whatever ends a round, the next one tries again
             if not pause:
                 raise
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "

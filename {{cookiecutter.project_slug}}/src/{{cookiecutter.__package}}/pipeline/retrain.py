@@ -1,4 +1,4 @@
-"""What a model is trained again with: the training data, and what was answered since and came true."""
+"""The data for retraining: the training data, and the logged records with known truth since."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from . import validate
 
 
 class Retrain(params.Section):
-    """When a model is trained again, and with what: `all` there is, only what came true within `window`, or `weights`.
+    """When a model is retrained, and with what: `all` data, only records with truth from the last `window`, or `weights`.
 
-    With `weights` a row is kept with a probability that halves with each `half_life` of its age: on average, the rows are what
-    weights would make of them.
+    With `weights` a row is sampled with a probability that halves with each `half_life` of its age: on average, this equals
+    weighting the rows.
     """
 
     table = "retrain"
@@ -38,15 +38,15 @@ class Retrain(params.Section):
 
 
 def data(card: dict[str, Any]) -> str:
-    """Write the rows to train with to a file of `data/` that `data.lock` names, and give its path.
+    """Write the training rows to a file in `data/`, add it to `data.lock`, and return its path.
 
-    Where a rule leaves too little for a model of its own, it is `all`.
+    If a rule leaves too few rows for a model, the rule is `all`.
 
     Args:
         card: the champion's.
 
     Raises:
-        UserError: the training data cannot be read, or rows without a time are to be weighed by their age.
+        UserError: the training data cannot be read, or rows without a time are to be weighted by age.
     """
     rules, settings = Retrain.load(), params.load()
     if rules.rule == "weights" and not problem.TIME:
@@ -75,12 +75,12 @@ def data(card: dict[str, Any]) -> str:
 
 
 def came(since: str) -> int:
-    """Of how many predictions that were made since then the truth is known."""
+    """The number of predictions since then whose truth is known."""
     return sum(map(len, windows.true(_answered, since)))
 
 
 def _by_age(times: NDArray[Any], half_life: int, seed: int) -> NDArray[np.bool_]:
-    """Which rows are kept, shape (n,): the newest surely, as those without a time, one of `half_life` seconds before in one of two cases."""
+    """Which rows are selected, shape (n,): the newest always, as are rows without a time; one `half_life` seconds older with probability 0.5."""
     past = times[~np.isnat(times) & (times <= np.datetime64("now"))]
     age = np.nan_to_num((past.max(initial=np.datetime64(0, "s")) - times) / np.timedelta64(half_life, "s")).clip(0)
     return np.asarray(np.random.default_rng(seed).random(len(age)) < 0.5**age, bool)
@@ -91,10 +91,10 @@ def _answered(row: dict[str, Any]) -> bool:
 
 
 def _true(since: str, card: dict[str, Any]) -> Iterator[Columns]:
-    """Records of the log with what came true of them."""
+    """Logged records with their truth."""
     for batch in windows.true(_answered, since):
         target = windows.numbers([came for _, came in batch], card)
-        # A class that the model does not know has no number yet.
+        # A class that the model does not know has no index yet.
         known = ~np.isnan(target)
         found = windows.columns(row for row, _ in batch)
         yield {name: values[known] for name, values in {**found, schema.TRUE: target}.items()}

@@ -1,4 +1,4 @@
-"""The champion's scores on a candidate's rows, also where this code has moved on: its own logged code answers then."""
+"""The champion's scores on a candidate's rows, even if this code has changed since: then the champion's own logged code runs."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ PATIENCE_SECONDS = 1_800
 
 
 class CannotCompareError(UserError):
-    """A champion that cannot be asked about these rows any more; the message says why."""
+    """A champion that cannot score these rows any more; the message gives the reason."""
 
 
 def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source: str) -> NDArray[Any]:
-    """What the code that a version was logged with makes of the rows of `newest`, read from `source` as that code reads it.
+    """The scores of the rows of `newest`, computed by the code that a version was logged with and read from `source` by that code.
 
     Raises:
-        CannotCompareError: the card does not name the code, or the rows lack what it needs.
-        UserError: the code is not there, or is another one than the card names.
+        CannotCompareError: the card does not name the code, or the rows lack columns it needs.
+        UserError: the code is missing, or is not the code that the card names.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder, uri = Path(scratch), f"models:/{version.name}/{version.version}"
@@ -66,7 +66,7 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source
         words = [params.PACKAGE.name, code, model, place, settings.sample_rows, settings.seed]
         files = [folder / "places.npy", folder / "scores.npy"]
         command = [sys.executable, "-c", SCRIPT, *map(str, [*words, *files])]
-        # The champion's code was written by whoever registered it: it gets no password and no token of this machine.
+        # Whoever registered the champion wrote its code: it gets no password and no token of this machine.
         clean = {name: value for name, value in os.environ.items() if name in PASSED}
         try:
             done = subprocess.run(command, cwd=scratch, env=clean, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)  # fmt: skip
@@ -80,7 +80,7 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source
 
 
 def _check(code: Path, approved: Bundle) -> None:
-    """See that `code` is what a champion was trained with, as its card says, whose content is approved."""
+    """Check that `code` is what a champion was trained with, according to its card, whose content is approved."""
     for compiled in code.rglob("__pycache__"):
         shutil.rmtree(compiled)
     there, known = [path.name for path in code.iterdir()], approved.card.get("code")

@@ -1,4 +1,4 @@
-"""A better model gets the traffic by steps, and a new champion is watched: go on, stop, or not yet; each decision is in the log first."""
+"""Roll out a better model by steps, and watch a new champion: continue, stop or wait; each decision is logged first."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ..registry import champion_log, share, versions
 from ..tracking import conventions, store
 
 LONGEST_HOLDS, LONGEST_SECONDS = 24, 86_400
-"""A step that has not got its answers in so many times its `hold`, a day at least, ends the roll-out."""
+"""A step without enough answers after this many times its `hold`, a day at least, ends the roll-out."""
 
 
 class Rollout(params.Section):
-    """The challenger's shares, how long each is held at least, and how long a new champion is watched."""
+    """The challenger's shares, the minimum duration of each step, and how long a new champion is watched."""
 
     table = "rollout"
     steps: tuple[float, ...] = Field(default=(0.05, 0.25, 1.0), min_length=1)
@@ -47,18 +47,18 @@ class Move(NamedTuple):
 
 
 def notes() -> list[dict[str, str]]:
-    """The registry's log, the latest first."""
+    """The registry's log, latest first."""
     return fetch.registered(conventions.model_name())[1]
 
 
 def note(action: str, version: str, reason: str) -> None:
-    """Write a decision into the registry's log, before it is carried out."""
+    """Add a decision to the registry's log, before it is carried out."""
     with store.errors():
         champion_log.note(store.connect(), conventions.model_name(), action, "", "", version, reason)
 
 
 def running() -> str:
-    """The version that is being rolled out; nothing where none is."""
+    """The version that is being rolled out; empty if there is none."""
     for each in notes():
         if each["alias"] == versions.CHAMPION or each["action"] == "stop":
             return ""
@@ -68,7 +68,7 @@ def running() -> str:
 
 
 def begin(version: str, reason: str) -> str:
-    """Give a version the first step's share; says so."""
+    """Give a version the share of the first step; returns a line that says so."""
     champion = live.experiment(conventions.model_name()).champion
     note("rollout", version, reason)
     return _give(version, Rollout.load().steps[0], reason, champion)
@@ -79,10 +79,10 @@ def _give(version: str, step: float, reason: str, champion: str) -> str:
 
 
 def step() -> str:
-    """Take the roll-out that runs a step further, end it, or leave it; says which, and why.
+    """Take the running roll-out to its next step, end it, or let it wait; returns a line with the decision and the reason.
 
     Raises:
-        UserError: the registry cannot be asked, or nothing is rolled out.
+        UserError: the registry cannot be reached, or nothing is rolled out.
     """
     rules, before, version, said = Rollout.load(), len(notes()), running(), live.experiment(conventions.model_name())
     if version == said.champion or not _servable(version):
@@ -115,7 +115,7 @@ def step() -> str:
 
 
 def _until_ripe(lasting: str) -> int:
-    """So many seconds, and as many more as it takes until what came true of their answers is known."""
+    """This duration in seconds, plus the time until the truth of answers is known."""
     return drift.seconds(lasting) + drift.seconds(Monitor.load().truth_delay)
 
 
@@ -135,7 +135,7 @@ def _given() -> bool:
 
 
 def stop(version: str, why: str) -> str:
-    """End a roll-out: the challenger gets no share any more; says so."""
+    """End a roll-out: the challenger gets no share any more; returns a line that says so."""
     note("stop", version, why)
     said = live.experiment(conventions.model_name())
     if said.challenger == version and said.share:
@@ -144,7 +144,7 @@ def stop(version: str, why: str) -> str:
 
 
 def finish() -> Iterator[str]:
-    """Carry out what was noted and cut off: a move of the champion's alias, the end of a challenger's share; a line for each.
+    """Carry out what was logged and then interrupted: a move of the champion's alias, the end of a challenger's share; a line for each.
 
     Raises:
         UserError: somebody is moving the alias at this moment.
@@ -160,7 +160,7 @@ def finish() -> Iterator[str]:
 def _finish_move() -> str:
     client, name, said = store.connect(), conventions.model_name(), ""
     with store.errors():
-        # The turn of whoever died while he moved the alias is still there.
+        # The lock of a process that died while it moved the alias is still there.
         if not client.search_registered_models(f"name = '{name}{champion_log.TURN}'"):
             return ""
         with champion_log.alone(client, name):
@@ -174,7 +174,7 @@ def _finish_move() -> str:
 
 
 def _slower(champion: list[float], challenger: list[float], rules: Rollout) -> str:
-    # A batch job times no single answer.
+    # A batch job does not time single answers.
     champion, challenger = ([each for each in arm if not math.isnan(each)] for arm in (champion, challenger))
     if min(len(champion), len(challenger)) < rules.min_answers:
         return ""
@@ -184,7 +184,7 @@ def _slower(champion: list[float], challenger: list[float], rules: Rollout) -> s
 
 
 def unsettled() -> Move | None:
-    """The champion, while it is watched: it took another one's place, and nobody has settled yet that it is kept."""
+    """The champion, while it is watched: it replaced another version, and the decision to keep it is still open."""
     log = notes()
     moved = next((place for place, each in enumerate(log) if each["alias"] == versions.CHAMPION), None)
     if moved is None or log[moved]["action"] != "promote" or not log[moved]["was"]:
@@ -194,10 +194,10 @@ def unsettled() -> Move | None:
 
 
 def watch(moved: Move) -> str:
-    """Keep a new champion, or bring the one before back: both have answered the same records; says which, and why.
+    """Keep a new champion, or roll back to the one before: both have answered the same records; returns the decision and the reason.
 
     Raises:
-        UserError: the registry cannot be asked.
+        UserError: the registry cannot be reached.
     """
     over, before = age(moved.at) >= _until_ripe(Rollout.load().watch), len(notes())
     try:
@@ -222,10 +222,10 @@ def watch(moved: Move) -> str:
 
 
 def paired(moved: Move) -> NDArray[np.float64]:
-    """What the first answer of a champion to each key lost, less what the version before would have lost, shape (n,).
+    """The loss of a champion's first answer to each key, minus the loss of the version before on the same record, shape (n,).
 
     Raises:
-        UserError: the version before cannot be had, or cannot be loaded by this code.
+        UserError: the version before cannot be fetched, or cannot be loaded by this code.
     """
     folder = fetch.folder(f"models:/{conventions.model_name()}/{moved.before}")
     before, speak = Predictor(bundle.read(folder)), truth.Said()
@@ -247,5 +247,5 @@ def paired(moved: Move) -> NDArray[np.float64]:
 
 
 def age(at: str) -> float:
-    """How many seconds ago a time of the log was."""
+    """The age of a log entry's time in seconds."""
     return (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()

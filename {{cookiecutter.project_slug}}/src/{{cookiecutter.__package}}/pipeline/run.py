@@ -1,4 +1,4 @@
-"""Automated training in one command: data, validate, train, gate, register; each step named and timed."""
+"""Automated training in one command: data, validate, train, gate, register; each step is named and timed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from . import gate, validate
 
 @contextlib.contextmanager
 def step(name: str) -> Iterator[None]:
-    """Print the name, and once it is done the seconds that it took."""
+    """Print the name of a step, and at its end the seconds it took."""
     started = time.perf_counter()
     print(f"[{name}]", flush=True)
     yield
@@ -35,12 +35,12 @@ def say(line: str) -> None:
 
 
 def run(path: str = "", folder: Path = params.ROOT) -> str:
-    """Run every step on `path`, else on what params.toml names; gives the number of the registered version.
+    """Run every step on `path`, else on the data of params.toml; returns the number of the registered version.
 
     Reports go to `reports` in `folder`, the model to `model`.
 
     Raises:
-        UserError: the data are unfit, the training failed, or the gate refused the model; nothing is registered then.
+        UserError: the data are unfit, the training failed, or the gate refused the model; then nothing is registered.
     """
     settings = params.load()
     with step("data"):

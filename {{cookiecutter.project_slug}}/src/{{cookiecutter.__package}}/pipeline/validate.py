@@ -1,4 +1,4 @@
-"""Is a data set fit to train on? A report that a person can read, and an exit code that a pipeline can."""
+"""Check whether a data set is fit to train on: a report to read, and an exit code for a pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..model import bundle, fetch
 from ..model.bundle import ModelError
 
 FEW = 8
-"""A column of text with up to so many different words has them named."""
+"""A text column with at most this many distinct values has them listed."""
 
 
 class Validation(params.Section):
@@ -46,7 +46,7 @@ class Check:
 
 
 def checks(dataset: Dataset, rules: Validation) -> list[Check]:
-    """The rules of `[validation]` in params.toml, applied."""
+    """Apply the rules of `[validation]` in params.toml."""
     dropped = sum(dataset.dropped.values()) / dataset.rows_read
     repeated = float(pd.DataFrame({**dataset.columns, "": dataset.target}).duplicated().mean())
     seen = {name: set(values[~schema.missing(values)].tolist()) for name, values in dataset.columns.items()}
@@ -82,7 +82,7 @@ def _none(name: str, found: list[str]) -> Check:
 
 
 def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved]) -> str:
-    """Markdown: the verdicts, what was dropped, what every column of the file holds, and how far features have moved.
+    """Markdown: the checks, what was dropped, a profile of every column of the file, and how far features have drifted.
 
     `raw` has the columns as they were read, before rows were dropped.
     """
@@ -110,7 +110,7 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved
 
 
 def _profile(values: NDArray[Any], choices: tuple[Any, ...]) -> list[str]:
-    """Type, share that is missing, least, median and greatest value, how many there are (which, of few words), and those that are no choice."""
+    """Type, share of missing values, minimum, median and maximum, number of values (listed, if few), and those that are not a choice."""
     kinds = {"f": "number", "i": "number", "M": "time", "b": "yes or no", "O": "text"}
     missing = schema.missing(values)
     ordered = np.sort(values[~missing])
@@ -126,11 +126,11 @@ def _profile(values: NDArray[Any], choices: tuple[Any, ...]) -> list[str]:
 
 
 Moved = tuple[str, float, float, int, int]
-"""A feature, its greatest index, the limit in that window, and in how many windows of how many it was over."""
+"""A feature, its highest index, the limit in that window, the number of windows over it, and the number of windows."""
 
 
 def drifted(dataset: Dataset, known: dict[str, Any], rules: drift.Drift) -> tuple[list[Moved], bool]:
-    """How far each feature is from the training data that a card tells of, window by window, and whether that is an alarm."""
+    """How far each feature is from the training data in a card, window by window, and whether that is an alarm."""
     if not known.get("drift", {}).get("sizes"):
         return [], False
     told, seen = known["distribution"], drift.seen(problem.features(dataset.columns))
@@ -161,8 +161,8 @@ def require(
 ) -> str:
     """The report of a data set that passes; it is in `folder` as `data.md` and `data.html` whether it passes or not.
 
-    `known` is the served model's card; drift from its training data is told, and only with `drift_counts` forbidden: new data
-    are what a model is trained again for.
+    `known` is the served model's card; drift from its training data is reported, and fails only with `drift_counts`: new data
+    are the reason for retraining.
 
     Raises:
         UserError: a check failed; the message names it with what was found and what is allowed.
@@ -185,7 +185,7 @@ def require(
 
 
 def served() -> dict[str, Any]:
-    """The served model's card; nothing where none is served yet."""
+    """The served model's card; empty if none is served yet."""
     try:
         return bundle.read(fetch.folder()).card
     except ModelError:
@@ -193,7 +193,7 @@ def served() -> dict[str, Any]:
 
 
 def main() -> None:
-    """`make validate`: judge DATA or the generated sample, and compare it with what the served model was trained on."""
+    """`make validate`: check DATA or the generated sample, and compare it with the served model's training data."""
     parser = argparse.ArgumentParser(prog="make validate", description=main.__doc__)
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make validate DATA=...)")
     name, raw = data_lock.rows(params.load().data, parser.parse_args().data)

@@ -19,11 +19,11 @@ from ..model.predictor import Predicts
 from ..training.evaluate import LEAST_ROWS, MOST, RESAMPLES, parts
 
 CALLS = 200
-"""So many single records are answered by each model, in turn, to compare how long one takes."""
+"""The number of single records that each model answers, in turn, to compare their latency."""
 
 
 class Rules(params.Section):
-    """What a candidate must be, beside the champion; shares of the champion's loss, and of its milliseconds."""
+    """What a candidate must achieve, compared with the champion; shares of the champion's loss, and of its latency."""
 
     table = "gate"
     min_improvement: float = Field(default=0.1, ge=0, lt=1)
@@ -35,7 +35,7 @@ class Rules(params.Section):
 
 @dataclass(frozen=True)
 class Verdict:
-    """`better`, `worse` or `undecided`, why in one sentence, and the table of figures that it rests on."""
+    """`better`, `worse` or `undecided`, the reason in one sentence, and the table of figures behind it."""
 
     outcome: str
     why: str
@@ -43,9 +43,9 @@ class Verdict:
 
 
 def compare(newest: Dataset, ours: NDArray[Any], theirs: NDArray[Any], rules: Rules, seed: int) -> Verdict:
-    """The verdict on a candidate's `measured` scores of n rows beside the champion's, for which neither was trained.
+    """The verdict on a candidate's `measured` scores of n rows compared with the champion's; neither was trained on the rows.
 
-    Resamples take the same rows of both (paired percentile bootstrap, Efron 1979), so what is hard in a row is hard for both.
+    Resamples take the same rows for both (paired percentile bootstrap, Efron 1979), so that a difficult row counts for both.
     """
     name, wanted = problem.METRIC, rules.margin
     candidate, champion = (metrics.loss(name, lost(newest.target, scores)) for scores in (ours, theirs))
@@ -57,7 +57,7 @@ def compare(newest: Dataset, ours: NDArray[Any], theirs: NDArray[Any], rules: Ru
             if rows.sum() >= LEAST_ROWS and (problem.TASK == "regression" or np.ptp(newest.target[rows])):
                 least, most = difference(newest.target[rows], ours[rows], theirs[rows], seed)
                 table.append([f"{feature} {label}", "", "", f"{least:+.1%} to {most:+.1%}"])
-                # Of many parts one is always a little worse by chance: it must be worse for sure, and by the floor.
+                # With many segments, one is always a little worse by chance: it must be worse for sure, and by more than the floor.
                 if least > 0 and (least + most) / 2 > rules.segment_floor:
                     fallen.append(f"{feature} {label} by {(least + most) / 2:.0%}")
     if low > wanted:
@@ -73,9 +73,9 @@ def compare(newest: Dataset, ours: NDArray[Any], theirs: NDArray[Any], rules: Ru
 
 
 def difference(actual: NDArray[np.float64], ours: NDArray[Any], theirs: NDArray[Any], seed: int) -> tuple[float, float]:
-    """Between what ends the difference in loss lies in 95 of 100 resamples of the n rows, as a share of the champion's loss.
+    """The 95 % interval of the difference in loss, from resamples of the n rows, as a share of the champion's loss.
 
-    Of very many rows a resample has `evaluate.MOST`, as for the intervals of the model card.
+    With very many rows a resample has `evaluate.MOST`, as for the intervals of the model card.
     """
     rng, most, found = np.random.default_rng(seed), min(len(actual), MOST), []
     theirs_of_all = lost(actual, theirs)
@@ -95,7 +95,7 @@ def lost(actual: NDArray[np.float64], scores: NDArray[Any]) -> float:
 
 
 def _more_rows(rows: int, low: float, high: float, margin: float) -> str:
-    """An interval is half as wide with four times the rows: with how many it would leave the margin, if its middle stays."""
+    """The interval halves with four times the rows: the number of rows at which it would exclude the margin, if its middle stays."""
     away, half = abs((low + high) / 2) - margin, (high - low) / 2
     if away <= 0 or half == 0 or (half / away) ** 2 > 1_000:
         return "more rows would hardly decide"
@@ -103,7 +103,7 @@ def _more_rows(rows: int, low: float, high: float, margin: float) -> str:
 
 
 def slower(candidate: Predicts, champion: Predicts, newest: Dataset) -> tuple[float, list[str]]:
-    """How many times the champion's time one record takes, and the row of the table that says so."""
+    """The candidate's time for one record as a multiple of the champion's, and the row of the table with it."""
     spent: dict[str, list[float]] = {"candidate": [], "champion": []}
     for row in range(CALLS):
         one = newest.take(slice(row % len(newest), row % len(newest) + 1)).columns

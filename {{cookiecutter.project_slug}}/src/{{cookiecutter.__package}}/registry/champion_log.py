@@ -1,4 +1,4 @@
-"""Who moved which alias when, from which version to which, and why: kept on the registered model itself, as tags."""
+"""Who moved which alias when, from which version to which, and why: stored as tags of the registered model itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..model import fetch
 from ..tracking import conventions
 
 TURN = ".moving"
-"""A registered model of this ending is there while somebody moves an alias."""
+"""A registered model with this suffix exists while somebody moves an alias."""
 
 STALE_SECONDS = 60
-"""A move takes a second; one that is not over after so long was cut off."""
+"""A move takes a second; one that lasts longer than this was interrupted."""
 
 
 def move(client: mlflow.MlflowClient, name: str, action: str, alias: str, was: str, now: str, reason: str) -> None:
-    """Note the move with the digest of the version's content, then give `alias` to it; where that is refused, the note goes too.
+    """Log the move with the digest of the version's content, then move `alias`; if that is refused, the entry is removed.
 
     Raises:
         ModelError: the version's bundle cannot be fetched.
@@ -43,10 +43,10 @@ def move(client: mlflow.MlflowClient, name: str, action: str, alias: str, was: s
 def note(
     client: mlflow.MlflowClient, name: str, action: str, alias: str, was: str, now: str, reason: str, **more: str
 ) -> str:
-    """Write a line of the log; gives the tag that it is. `more` are fields that lines of some actions have."""
+    """Add an entry to the log; returns its tag. `more` are fields that entries of some actions have."""
     clock = time.time_ns() // 1000
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock // 1_000_000))
-    # A line comes after those that are there, whatever the clocks of the machines say that wrote them.
+    # An entry comes after the existing ones, whatever the clocks of the machines that wrote them.
     known = (key.removeprefix(conventions.MOVE) for key in client.get_registered_model(name).tags)
     moment = max([clock, *(int(key) + 1 for key in known if key.isdigit())])
     said = {"at": at, "by": _user(), "action": action, "alias": alias, "was": was, "now": now, "reason": reason}
@@ -56,13 +56,13 @@ def note(
 
 
 def log(model: RegisteredModel) -> list[dict[str, str]]:
-    """Every move, the latest first: `at`, `by`, `action`, `alias`, the versions `was` and `now`, `reason`."""
+    """Every move, latest first: `at`, `by`, `action`, `alias`, the versions `was` and `now`, `reason`."""
     return fetch.notes(model.tags)
 
 
 @contextlib.contextmanager
 def alone(client: mlflow.MlflowClient, name: str) -> Iterator[None]:
-    """Keep everybody else from moving the model's aliases; the store itself makes sure, as a name is there only once.
+    """Keep everybody else from moving the model's aliases; the store guarantees it, because names are unique.
 
     Raises:
         UserError: somebody else is moving one.
@@ -74,7 +74,7 @@ def alone(client: mlflow.MlflowClient, name: str) -> Iterator[None]:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         held = client.get_registered_model(turn)
-        # Both times are the server's own: this machine's clock may be another.
+        # Both times are the server's own: this machine's clock may differ.
         now = client.update_registered_model(turn, description="asked for").last_updated_timestamp
         if now - held.creation_timestamp < STALE_SECONDS * 1000:
             raise UserError(
@@ -89,5 +89,5 @@ def alone(client: mlflow.MlflowClient, name: str) -> Iterator[None]:
 
 
 def _user() -> str:
-    """Who works here: the name that the server knows, else that of the machine's account."""
+    """The current user: the name on the server, else the machine's account."""
     return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()

@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was made from, how good it is (after Mitchell et al. 2019)."""
+"""The model card: a model's purpose, its data and its quality (after Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _calibration(card: dict[str, Any]) -> str:
 
 
 def pictures(run_id: str) -> dict[str, bytes]:
-    """The run's plots by their names, as Base64; none where the run has none any more."""
+    """The run's plots by name, as Base64; empty if the run no longer has any."""
     try:
         with store.errors():
             folder = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots"))

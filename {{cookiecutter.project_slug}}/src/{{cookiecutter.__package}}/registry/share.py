@@ -11,13 +11,13 @@ from . import champion_log, versions
 
 
 def give(action: str, share: str, reason: str, version: str = "") -> str:
-    """Note the challenger's new share, `ab` of the answers or `shadow` beside them, in the registry's log; says so.
+    """Log the challenger's new share, `ab` of the answers or `shadow` beside them, in the registry's log; returns a line that says so.
 
     A `version` becomes challenger first.
 
     Raises:
-        UserError: it is no share, there is no challenger or no such version, or there is no reason where the registry is
-            shared.
+        UserError: the share is not valid, there is no challenger or no such version, or the reason is missing and the registry
+            is shared.
     """
     try:
         new = float(share)
@@ -47,7 +47,7 @@ def give(action: str, share: str, reason: str, version: str = "") -> str:
     if not conventions.is_local() and not reason.strip():
         raise UserError('why? the others on this registry will ask: add REASON="to see it in use"')
     was = said.share if action == "ab" else said.shadow
-    # The note says which content has the share, so that no other version, and no other files, ever get it.
+    # The entry has the digest of the content, so that no other version, and no other files, ever get the share.
     digest = fetch.download(f"models:/{name}/{challenger}").digest if new else said.digest
     with store.errors():
         client = store.connect()
@@ -61,7 +61,7 @@ def give(action: str, share: str, reason: str, version: str = "") -> str:
 
 
 def main() -> None:
-    """`make ab SHARE=0.1` and `make shadow SHARE=1`; without a share, tell how it stands."""
+    """`make ab SHARE=0.1` and `make shadow SHARE=1`; without a share, print the current ones."""
     parser = argparse.ArgumentParser(prog="make ab", description=main.__doc__)
     parser.add_argument("action", choices=["ab", "shadow"])
     parser.add_argument("--share", default="", help="of the records, from 0 to 1 (SHARE=0.1)")

@@ -22,8 +22,8 @@ CHALLENGER = "challenger"
 def register(model_uri: str, run_id: str, card: str) -> tuple[ModelVersion, bool]:
     """A new version of the project's model with `card` as its description, and whether it became champion.
 
-    The first version has nobody to beat and becomes champion; a later one becomes challenger until it is promoted. On
-    a server where only a maintainer moves `champion`, a member's first version is challenger too.
+    The first version has no champion to beat and becomes champion; a later one becomes challenger until it is promoted.
+    On a server where only a maintainer moves `champion`, a member's first version is challenger too.
     """
     client, name = store.connect(), conventions.model_name()
     with store.errors():
@@ -51,11 +51,11 @@ def champion() -> ModelVersion | None:
 
 
 class OtherChampionError(UserError):
-    """Another version is champion by now than the one that a model was compared with."""
+    """The champion is no longer the version that a model was compared with."""
 
 
 class Champion(NamedTuple):
-    """The version that serves, its model where this code can ask it, and why there is none to compare with."""
+    """The version that serves, its model if this code can run it, and why there is none to compare with."""
 
     version: ModelVersion | None
     model: Predictor | None
@@ -63,12 +63,12 @@ class Champion(NamedTuple):
 
 
 def loaded() -> Champion:
-    """The champion with its model, or why a model is not compared with one: there is none, or this code has moved on from it.
+    """The champion with its model, or why there is nothing to compare with: no champion, or one that this code cannot run.
 
     Raises:
-        ModelError: there is one and it cannot be fetched or loaded; that is no reason to do without the comparison.
+        ModelError: it cannot be fetched or loaded; that is no reason to skip the comparison.
     """
-    # Commands that only move an alias need none of what runs a model.
+    # Commands that only move an alias do not need what runs a model.
     from ..model import bundle, fetch
     from ..model.predictor import Predictor
 
@@ -82,20 +82,20 @@ def loaded() -> Champion:
 
 
 def model() -> RegisteredModel | None:
-    """The registered model with its aliases and tags, once there is one."""
-    # A server answers whoever asks for a name that is not there with a refusal; a search it answers truly.
+    """The registered model with its aliases and tags, if there is one."""
+    # A server refuses a request for a name that does not exist; a search returns an empty list.
     with store.errors():
         found = store.connect().search_registered_models(f"name = '{conventions.model_name()}'")
     return found[0] if found else None
 
 
 def promote(number: str, reason: str = "", over: str = "") -> str:
-    """Make a version champion, in place of version `over` where that is given; the log remembers which one it replaced.
+    """Make a version champion, in place of version `over` if given; the log records which one it replaced.
 
     Raises:
         OtherChampionError: another version than `over` is champion.
         UserError: there is no such version, it is archived, or it is champion already; somebody else moved the alias
-            meanwhile; or there is no reason where the registry is shared.
+            meanwhile; or the reason is missing and the registry is shared.
     """
     version, current = find(number), champion()
     if over and (serves := str(current.version) if current else "") != over:
@@ -107,7 +107,7 @@ def promote(number: str, reason: str = "", over: str = "") -> str:
 
 
 def rollback(reason: str = "", over: str = "") -> str:
-    """Make the version that the champion, `over` where that is given, has replaced champion again.
+    """Restore the version that the champion (`over`, if given) has replaced.
 
     Raises:
         UserError: there is no champion, or none before it, or that one is archived; or as for `promote`.
@@ -127,7 +127,7 @@ def rollback(reason: str = "", over: str = "") -> str:
 
 
 def _move(action: str, current: ModelVersion | None, version: ModelVersion, reason: str) -> None:
-    """Give the champion's alias to a version, unless somebody else was quicker."""
+    """Move the champion's alias to a version, unless somebody else has moved it."""
     if not conventions.is_local() and not reason.strip():
         raise UserError('why? the others on this registry will ask: add REASON="fewer errors at night"')
     if version.tags.get("status") == "archived":
@@ -142,14 +142,14 @@ def _move(action: str, current: ModelVersion | None, version: ModelVersion, reas
 
 
 def settle(client: mlflow.MlflowClient, name: str) -> None:
-    """Who became champion is challenger no more."""
+    """Remove the challenger alias of a version that became champion."""
     aliases = client.get_registered_model(name).aliases
     if CHALLENGER in aliases and aliases[CHALLENGER] == aliases.get(CHAMPION):
         client.delete_registered_model_alias(name, CHALLENGER)
 
 
 def find(number: str) -> ModelVersion:
-    """The version of that number.
+    """The version with that number.
 
     Raises:
         UserError: there is none.

@@ -29,7 +29,7 @@ from . import served_model
 
 RECORD = TypeAdapter(schema.Keyed)
 MAX_ERRORS = 20
-"""How many bad fields an answer lists; the rest is counted."""
+"""The number of bad fields that an error lists; the rest is counted."""
 
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
@@ -37,11 +37,11 @@ SAFE = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""What a browser is told with each page and error: files of this service alone, in no frame; an answer's bytes are no page."""
+"""Headers of each page and error: resources of this service only, no framing; responses are not sniffed as pages."""
 
 
 class Web(params.Section):
-    """What a request may ask for."""
+    """The limits of a request."""
 
     table = "web"
     max_records: int = Field(default=1_000, ge=1)
@@ -49,12 +49,12 @@ class Web(params.Section):
 
 
 def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: str = "") -> Flask:
-    """The Flask application around a predictor; with `None` it answers 503 and says `why_not`."""
+    """The Flask application for a predictor; with `None` it answers 503 with `why_not`."""
     app = Flask(__name__)
     limits = limits or Web()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_bytes
     app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    # A service that follows the champion may answer with other fields tomorrow.
+    # A service that follows the champion may answer with other fields later.
     api = functools.partial(_openapi, app, predictor, limits)
     records = TypeAdapter(Annotated[list[schema.Keyed], Field(max_length=limits.max_records)])
 
@@ -96,7 +96,7 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
 
 
 def _openapi(app: Flask, predictor: Predicts | None, limits: Web) -> dict[str, Any]:
-    """The service's description in OpenAPI 3.1, made from the schemas of `Record` and `Answer`."""
+    """The service's OpenAPI 3.1 description, generated from the schemas of `Record` and `Answer`."""
     record = schema.Keyed.model_json_schema(ref_template="#/components/schemas/{model}")
     said = problem.Record.model_json_schema()
     record |= {"title": said["title"], "description": said.get("description", "")}
@@ -113,10 +113,10 @@ def _openapi(app: Flask, predictor: Predicts | None, limits: Web) -> dict[str, A
 
 
 def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) -> Response:
-    """The answer to a request, or why there is none."""
+    """The answer to a request, or an error."""
     predictor = predictor.snapshot()
     environ = request.environ
-    # Most clients send just this; parsing the header costs more than the rest of the check.
+    # Most clients send exactly this; parsing the header costs more than the rest of the check.
     if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         return _problem(415, "not JSON", f"Content-Type is {request.mimetype or 'missing'}; send application/json")
     wanted: list[str] = []
@@ -145,7 +145,7 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
         except ModelError as error:
             return _problem(422, f"{each} is not possible", str(error))
     answer = _json(rows if many else rows[0])
-    # What the access log tells of a request; the ids of a list begin with it.
+    # For the access log; for a list of records it has the first id.
     answer.headers["X-Model-Version"] = rows[0]["model_version"] if rows else ""
     answer.headers["X-Prediction-Id"] = name
     return answer
@@ -160,9 +160,9 @@ def _answered(predictor: Predicts, records: list[Any], names: list[str]) -> tupl
 
 
 def _asked(predictor: Predicts, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The answer to what was filled into the page's form, or what is wrong with its fields."""
+    """The answer for the input of the page's form, or the errors of its fields."""
     predictor = predictor.snapshot()
-    # A form has text alone: it becomes what a field wants, and the name of a choice that is a number that number.
+    # A form has only text: it is converted to the field's type, and a numeric choice to its number.
     typed = {
         field.name: next((each for each in field.choices if str(each) == given[field.name]), given[field.name])
         for field in schema.FIELDS
@@ -185,7 +185,7 @@ def _body(most: int) -> bytes:
     environ = request.environ
     length = environ.get("CONTENT_LENGTH", "")
     if length.isdecimal() and int(length) <= most:
-        # werkzeug's own reader, which can do without a length, would be a tenth of the request's time.
+        # werkzeug's own reader, which also handles a missing length, would take a tenth of the request's time.
         return bytes(environ["wsgi.input"].read(int(length)))
     return request.get_data(cache=False)
 
@@ -195,7 +195,7 @@ def _json(content: Any) -> Response:
 
 
 def _problem(status: int, title: str, detail: str, **more: Any) -> Response:
-    """An error in the form of RFC 9457."""
+    """An error in the format of RFC 9457."""
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return Response(json.dumps(content), status, SAFE, mimetype="application/problem+json")
 
@@ -207,8 +207,8 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _refuse(error: ValidationError) -> Response:
-    """400 for what is not JSON, else 422 with each field, the value it had and what was expected."""
-    # The context may hold exception objects and the input the whole body: neither belongs in an answer.
+    """400 for what is not JSON, else 422 with each field, its value and what was expected."""
+    # The context may have exception objects and the input the whole body: neither belongs in a response.
     first = error.errors(include_context=False, include_input=False)[0]
     whole = {"json_invalid": (400, "not JSON"), "too_long": (413, "too many records")}.get(first["type"])
     if whole and not first["loc"]:
@@ -226,7 +226,7 @@ def _refuse(error: ValidationError) -> Response:
 
 
 def _shown(value: Any) -> Any:
-    """The value as it can stand in an answer: itself when it is short and plain, else the start of its text."""
+    """The value as a response shows it: itself if it is short and plain, else the start of its text."""
     if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 2**53):
         return value
     text = value if isinstance(value, str) else repr(value)
@@ -234,7 +234,7 @@ def _shown(value: Any) -> Any:
 
 
 def app() -> Flask:
-    """What gunicorn calls in each worker; a model that has gone since the start leaves 503, not a dead worker."""
+    """Gunicorn calls this in each worker; if the model is gone since the start, the worker answers 503 instead of dying."""
     try:
         return create_app(served_model.answering(), Web.load())
     except ModelError as error:
@@ -243,14 +243,14 @@ def app() -> Flask:
 
 
 def main() -> None:
-    """`make serve`: check that there is a model and a free port, then become gunicorn."""
+    """`make serve`: check that there is a model and a free port, then start gunicorn."""
     parser = argparse.ArgumentParser(prog="make serve", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9696, help="make serve PORT=9700")
     given = parser.parse_args()
     if sys.platform == "win32":
         raise UserError("gunicorn does not run on Windows: use WSL, or the container image")
-    # The workers read what is fetched here once: this keeps MLflow out of them.
+    # The workers read the fetched models from disk: this keeps MLflow out of them.
     served_model.begin()
     version = served_model.answering().card["model_version"]
     with socket.socket(socket.AF_INET6 if ":" in given.host else socket.AF_INET) as probe:
@@ -260,6 +260,6 @@ def main() -> None:
         except (OSError, OverflowError) as error:
             raise UserError(f"port {given.port} cannot be used ({error}): try make serve PORT=9700") from None
     print(f"serving model {version} on http://{given.host}:{given.port} (Ctrl-C stops it)", flush=True)
-    # gunicorn takes this process over: what fetching needed is gone from memory.
+    # gunicorn replaces this process: the memory that fetching needed is freed.
     command = [sys.executable, "-m", "gunicorn", "--config", str(params.ROOT / "gunicorn.conf.py")]
     os.execv(sys.executable, [*command, "--bind", f"{given.host}:{given.port}", f"{__name__}:app()"])

@@ -14,24 +14,24 @@ from .job import Batch, Counts, Job, Unit
 from .job_run import JobRun
 
 TOO_MANY_REJECTED = 3
-"""The exit code of a job that refused more rows than it may; 1 is any other failure."""
+"""The exit code of a job with too many refused rows; 1 is any other failure."""
 
 FEW_FILES = 500
-"""Up to so many files are opened beforehand to learn how many rows they have."""
+"""The maximum number of files that are opened beforehand to count their rows."""
 
 
 def expected(units: Sequence[Unit]) -> int:
-    """About how many rows there are, for the time left; 0 where it would take long to find out."""
+    """The approximate number of rows, to estimate the time left; 0 if counting would take long."""
     sources = [source for unit in units for source, _ in unit.sources]
     if len(sources) > FEW_FILES:
         return 0
-    with contextlib.suppress(UserError):  # a damaged file is told of when its turn comes
+    with contextlib.suppress(UserError):  # a damaged file is reported when it is scored
         return sum(tables.expected(source) for source in sources)
     return 0
 
 
 def report(counts: Counts, seconds: float) -> int:
-    """Say what a job did; gives its exit code."""
+    """Print the result of a job; returns its exit code."""
     done = f"{counts.rows - counts.rejected:,} rows scored in {seconds:.1f} s ({counts.rows / seconds:,.0f} rows/s)"
     print(f"{done}, {counts.rejected:,} rejected, {counts.files:,} files written, {counts.up_to_date:,} up to date")
     for reason in (*counts.failed, *counts.refused):
@@ -65,7 +65,7 @@ def main() -> int:
         settings = settings.model_copy(update={"max_rejected_share": given.max_rejected})
     found = storage.find(given.input, given.since, given.until)
     output = storage.place(given.output)
-    # Fetched once: what else needs the model, as Spark's executors do, reads this folder.
+    # Fetched once: other processes that need the model, such as Spark's executors, read this folder.
     served_model.pin()
     predictor = served_model.build()
     job_class: type[Job] = Job

@@ -1,4 +1,4 @@
-"""How the project's programs reach the broker: topics from params.toml, address and credentials from the environment."""
+"""How the project's programs connect to the broker: topics from params.toml, address and credentials from the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..base.errors import UserError
 
 
 class Stream(params.Section):
-    """Names on the broker, and how many events are answered together."""
+    """Topic names, and the number of events that are answered together."""
 
     table = "stream"
     events: str = "events"
@@ -27,25 +27,25 @@ class Stream(params.Section):
 
 
 BOOTSTRAP_SERVERS = "127.0.0.1:9092"
-"""Where `make broker` and `compose.yaml` put one."""
+"""The address of the broker of `make broker` and `compose.yaml`."""
 
 CLIENT = ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
-"""Variables that are a client's; a broker's own container has others that begin with KAFKA_."""
+"""The variables for a client; a broker's own container has others that begin with KAFKA_."""
 
 
 def settings(**more: Any) -> dict[str, Any]:
-    """A client's settings: `KAFKA_SASL_PASSWORD` in the environment is librdkafka's `sasl.password`, and so on."""
+    """A client's settings: `KAFKA_SASL_PASSWORD` in the environment becomes librdkafka's `sasl.password`, and so on."""
     given = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value
         for name, value in os.environ.items()
         if name.startswith(CLIENT)
     }
-    # What librdkafka logs is said by this program in its own words.
+    # What librdkafka would log is reported by this program.
     return {"bootstrap.servers": BOOTSTRAP_SERVERS, "log_level": 2, **given, **more}
 
 
 def require_topics(*names: str, partitions: int, seconds: float = 10) -> None:
-    """Make the topics that are not there yet.
+    """Create the topics that do not exist yet.
 
     Raises:
         UserError: the broker does not answer, or refuses.

@@ -1,4 +1,4 @@
-"""What a worker tells of itself on a side port: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever runs it."""
+"""A worker's HTTP endpoints on a side port: `/metrics` for Prometheus, `/livez` and `/readyz` for an orchestrator."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..base.errors import UserError
 from ..model.predictor import Predicts
 
 STUCK_SECONDS = 60
-"""A worker that has not come round for so long does not live."""
+"""A worker whose loop has not run for this long counts as dead."""
 
 
 class Timed(Protocol):
-    """A message that knows when it was written."""
+    """A message with a timestamp."""
 
     def timestamp(self) -> tuple[int, int]:
         """Its kind, and milliseconds since 1970."""
 
 
 class Health:
-    """A worker's counts and its state.
+    """A worker's metrics and its state.
 
     Args:
         predictor: the model, for the labels of `model_info`.
@@ -56,11 +56,11 @@ class Health:
         self._beat = time.monotonic()
 
     def beat(self) -> None:
-        """Say that the worker has come round once more."""
+        """Record that the worker's loop has run."""
         self._beat = time.monotonic()
 
     def count(self, messages: Sequence[Timed], dead: int, lag: dict[int, int]) -> None:
-        """Add a batch that was answered and acknowledged, and how many events wait in each partition."""
+        """Add a batch that was answered and acknowledged, and the number of waiting events in each partition."""
         self.events += len(messages)
         self._events.inc(len(messages))
         self._predictions.inc(len(messages) - dead)
@@ -73,7 +73,7 @@ class Health:
             self._lag.labels(str(partition)).set(waiting)
 
     def metrics(self) -> bytes:
-        """All counts, and the model of this moment, in Prometheus's own format."""
+        """All metrics and the current model, in Prometheus's text format."""
         card = self._predictor.card
         self._model.clear()
         self._model.labels(card["model_version"], card["run_id"]).set(1)
@@ -81,20 +81,20 @@ class Health:
         return prometheus_client.generate_latest(self.registry) + counted()
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """These partitions are this worker's from now on."""
+        """The partitions are now assigned to this worker."""
         self._joined = True
         self.partitions |= set(partitions)
         self.reached()
 
     def revoke(self, partitions: Iterable[int]) -> None:
-        """These partitions are another worker's from now on."""
+        """The partitions are now assigned to another worker."""
         for partition in set(partitions) & self.partitions:
             self.partitions.discard(partition)
             with contextlib.suppress(KeyError):
                 self._lag.remove(str(partition))
 
     def lost(self, where: str) -> None:
-        """The broker does not answer any more."""
+        """The broker no longer answers."""
         if self.reachable:
             print(f"the broker at {where} is away; trying again until it is back", file=sys.stderr, flush=True)
         self.reachable = False
@@ -119,7 +119,7 @@ class Health:
 
 @contextlib.contextmanager
 def serve(state: Health, host: str, port: int) -> Iterator[None]:
-    """Answer on the side port for the length of a with block.
+    """Serve the side port for the duration of a with block.
 
     Raises:
         UserError: the port cannot be used.

@@ -1,4 +1,4 @@
-"""A scoring job: files of records in, the same files with predictions out, in memory that does not grow with them."""
+"""A scoring job: files of records in, the same files with predictions out, in constant memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .storage import Place
 from .tables import Writer
 
 MANY = 10_000
-"""How many rows are refused before anybody asks whether the job makes sense."""
+"""The minimum number of refused rows before a job may give up on a file."""
 
 
 class Batch(params.Section):
-    """How files are scored, and which share of a file's rows may be refused before none of it is written."""
+    """How files are scored, and the maximum share of refused rows in a file; above it the file is not written."""
 
     table = "batch"
     batch_rows: int = Field(default=65_536, ge=1)
@@ -38,28 +38,28 @@ class Batch(params.Section):
 
 @dataclass(frozen=True)
 class Unit:
-    """One output and the inputs whose rows it gets; it appears whole or not at all."""
+    """One output and the inputs whose rows it gets; it is written completely or not at all."""
 
     sources: Sequence[tuple[Place, str]]
     target: Place
 
     @property
     def rejected(self) -> Place:
-        """Where the rows go that are refused."""
+        """Where the refused rows are written."""
         return self.target.with_ending(".rejected.parquet")
 
     def state(self) -> str:
-        """Another state means that the inputs have changed."""
+        """A fingerprint of the inputs; it differs if they have changed."""
         return " ".join(source.state() for source, _ in self.sources)
 
 
 class Log(Protocol):
-    """What a job tells of itself; its run in MLflow is one."""
+    """Records a job's progress; its run in MLflow is one."""
 
     run_id: str
 
     def file(self, digest: str, target: str) -> None:
-        """Note that an input of this fingerprint was scored into `target`."""
+        """Record that an input with this fingerprint was scored into `target`."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Counts:
 
 
 def plan(found: Sequence[tuple[Place, str]], output: Place) -> list[Unit]:
-    """One unit if `output` is a file, else one an input file, under the same name in the folder `output`.
+    """One unit if `output` is a file, else one per input file, under the same name in the folder `output`.
 
     Raises:
         UserError: the output would be written over the input, or a file is to become a folder.
@@ -96,13 +96,13 @@ def plan(found: Sequence[tuple[Place, str]], output: Place) -> list[Unit]:
 def describe(
     card: dict[str, Any], job: str, unit: Unit, fingerprints: Sequence[str], rows: int, rejected: int
 ) -> dict[str, str]:
-    """What an output says of itself, so that `make about` can tell."""
+    """The metadata of an output, which `make about` shows."""
     return {
         "model_name": card["name"],
         "model_version": card["model_version"],
         "model_run_id": card["run_id"],
         "job_run_id": job,
-        # What was not logged has no run to be named by.
+        # A job that was not logged has no run to refer to.
         **({} if job else {"job": secrets.token_hex(16)}),
         **({"share": str(card["serving"].get("share", 0.0))} if "serving" in card else {}),
         "input": ", ".join(str(source) for source, _ in unit.sources)[:4_000],
@@ -114,13 +114,13 @@ def describe(
 
 
 class Job:
-    """Scores unit after unit on all cores.
+    """Scores one unit after the other on all cores.
 
     Args:
         predictor: the model; it is called from several threads at once.
-        settings: how many rows a batch has, and which share of a unit's rows may be refused.
+        settings: the number of rows in a batch, and the maximum share of refused rows in a unit.
         log: the job's run in MLflow.
-        additions: what each row also tells, by the names of what the predictor offers.
+        additions: what is added to each row, by the names that the predictor offers.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Job:
         self.counts = Counts()
 
     def run(self, units: Iterable[Unit], *, force: bool = False) -> Counts:
-        """Score every unit that is not up to date; one that fails is named and does not stop the others."""
+        """Score every unit that is not up to date; one that fails is reported and does not stop the others."""
         with ThreadPoolExecutor(self.cores) as pool, self.progress:
             for unit in units:
                 if not force and self._up_to_date(unit):
@@ -166,10 +166,10 @@ class Job:
         }
 
     def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
-        """Write the unit's output, and beside it its rejected rows.
+        """Write the unit's output, and its rejected rows beside it.
 
         Raises:
-            UserError: an input cannot be read or scored, or changed meanwhile; the old output is as it was.
+            UserError: an input cannot be read or scored, or changed meanwhile; the old output is unchanged.
         """
         identity = self._identity(unit)
         digests = [pool.submit(source.digest) for source, _ in unit.sources if not source.groups]
@@ -202,7 +202,7 @@ class Job:
             self.counts.rejected += rejected
             fingerprints = [digest.result() for digest in digests]
             about_it = describe(self._predictor.card, self._log.run_id, unit, fingerprints, count, rejected) | identity
-            # The output comes last: once it is there, all of it is.
+            # The output is published last: if it exists, it is complete.
             if rejects is None:
                 storage.remove(unit.rejected)
             else:
@@ -216,12 +216,12 @@ class Job:
                     self._log.file(fingerprint, str(unit.target))
 
     def _hopeless(self, source: Place, rejected: int) -> bool:
-        """Whether refused rows are too many already, even if the source had twice as many rows as it seems to have."""
+        """Whether too many rows are refused already, even if the source had twice as many rows as estimated."""
         most = 2 * self._settings.max_rejected_share
         return MANY < rejected > most * (tables.expected(source) or rejected) if most < 1 else False
 
     def _scored(self, source: Place, below: str, pool: ThreadPoolExecutor) -> Iterator[tuple[Scorer, Scored]]:
-        """Batches in their order: while some are scored, the next are read and those before are written."""
+        """Batches in order: while some are scored, the next are read and earlier ones are written."""
         waiting: deque[Future[Scored]] = deque()
         with tables.reading(source, self._settings.batch_rows, storage.partitions(below)) as reading:
             try:

@@ -1,4 +1,4 @@
-"""Every scoring job is an MLflow run of its own, and `make about` tells which model scored a file."""
+"""Every scoring job is an MLflow run, and `make about` shows which model scored a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import storage
 
 
 class JobRun:
-    """A scoring job in MLflow; where the store is away or MLflow is not installed, a line says so and the job goes on."""
+    """A scoring job in MLflow; if the store is unavailable or MLflow is not installed, it prints a warning and the job continues."""
 
     def __init__(self, card: dict[str, Any], source: str, target: str) -> None:
         self.run_id = ""
@@ -37,11 +37,11 @@ class JobRun:
             print(f"warning: this job is not logged: {error}", file=sys.stderr)
 
     def file(self, digest: str, target: str) -> None:
-        """Note that an input of this fingerprint was scored into `target`."""
+        """Record that an input with this fingerprint was scored into `target`."""
         self._log(lambda client: client.set_tag(self.run_id, f"input_fingerprint.{digest}", target[-4_000:]))
 
     def end(self, status: str, **figures: float) -> None:
-        """Close the run with its figures; `status` is `FINISHED`, `FAILED` or `KILLED`."""
+        """End the run with its metrics; `status` is `FINISHED`, `FAILED` or `KILLED`."""
         now = int(time.time() * 1000)
         for name, value in figures.items():
             self._log(lambda client, name=name, value=value: client.log_metric(self.run_id, name, value, now))
@@ -59,7 +59,7 @@ class JobRun:
 
 
 def about(name: str) -> dict[str, str]:
-    """What the Parquet file at `name` says of itself.
+    """The metadata of the Parquet file at `name`.
 
     Raises:
         UserError: there is no such file, or it was not written by `make score`.
@@ -71,10 +71,10 @@ def about(name: str) -> dict[str, str]:
 
 
 def of_file(metadata: dict[str, str]) -> dict[str, str]:
-    """What MLflow knows of the job that a scored file's `metadata` names.
+    """MLflow's data about the job that a scored file's `metadata` names.
 
     Raises:
-        UserError: the store is away, or has no such run.
+        UserError: the store is unavailable, or has no such run.
     """
     from ..tracking import conventions, store
 
@@ -90,7 +90,7 @@ def of_file(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """`make about`: tell which model scored FILE, and what its job did."""
+    """`make about`: print which model scored FILE, and what its job did."""
     parser = argparse.ArgumentParser(prog="make about", description=main.__doc__)
     parser.add_argument("file", nargs="?", default="", help="a file that was scored (make about FILE=...)")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, a line a minute in a log."""
+"""The progress of a job: a bar on a terminal, a line a minute in a log."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LINE_SECONDS = 60
 
 
 class Progress:
-    """Counts rows, for the length of a with block.
+    """Counts rows, for the duration of a with block.
 
     Args:
-        expected: how many rows there will be, if that is known.
+        expected: the number of rows to come, if known.
     """
 
     def __init__(self, expected: int = 0) -> None:
@@ -35,7 +35,7 @@ class Progress:
             self._bar.close()
 
     def add(self, rows: int) -> None:
-        """Say that so many more rows are done."""
+        """Count this many more rows as done."""
         self._done += rows
         now = time.monotonic()
         if self._bar is not None:

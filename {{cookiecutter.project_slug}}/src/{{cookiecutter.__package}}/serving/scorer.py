@@ -1,4 +1,4 @@
-"""A batch of rows in; out come the rows with their predictions, and the rows that the record's rules refuse."""
+"""Scores a batch of rows: returns the rows with their predictions, and the rows that the record's rules refuse."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ RECORD = TypeAdapter(problem.Record)
 
 
 class SchemaError(UserError):
-    """A column that the model needs is missing, has the wrong type, or stands in the way of an answer."""
+    """A column that the model needs is missing, has the wrong type, or conflicts with a field of the answer."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of a batch: every row is in one of the two."""
+    """The result of a batch: every row is in one of the two."""
 
     accepted: pa.RecordBatch
     rejected: pa.RecordBatch
@@ -41,10 +41,10 @@ class Scorer:
     Args:
         predictor: the model.
         given: the schema of the batches.
-        scored_at: the time that rows are marked with, with its time zone.
-        text: the columns that hold text which was never typed, as those of a CSV file.
-        written: how such text writes numbers and dates.
-        additions: the names of what scored rows also tell, of those that the predictor offers.
+        scored_at: the time that is written to each row, with its time zone.
+        text: the columns with text that has not been parsed, such as those of a CSV file.
+        written: the dialect of numbers and dates in such text.
+        additions: the names of what is added to scored rows, from those that the predictor offers.
 
     Attributes:
         accepted: the schema of scored rows: the given columns, the answer's fields, `model_version` and `scored_at`.
@@ -76,7 +76,7 @@ class Scorer:
         answers = self._answers({field.name: schema.absent(field, 0) for field in schema.FIELDS})
         added = [pa.field(name, _answer(values).type) for name, values in answers.items()]
         added.append(pa.field("scored_at", pa.timestamp("us", "UTC")))
-        # A file to learn from has the target already: it is kept beside what is said of it.
+        # A training file has the target already: it is kept beside the prediction.
         renamed = {problem.TARGET: f"given_{problem.TARGET}"} if problem.TARGET in answers else {}
         names = [renamed.get(name, name) for name in given.names]
         for name in (*(field.name for field in added), *renamed.values(), "row_number", "reason"):
@@ -92,7 +92,7 @@ class Scorer:
         self.rejected = pa.schema([pa.field("row_number", pa.int64()), pa.field("reason", pa.string()), *given])
 
     def __call__(self, batch: pa.RecordBatch, numbers: pa.Array) -> Scored:
-        """Score a batch of n rows; `numbers`, n of them, say where each row stands in its source, where that is known.
+        """Score a batch of n rows; `numbers`, n of them, are the row numbers in the source, if known.
 
         Raises:
             SchemaError: a column has a type that cannot hold its field.
@@ -103,7 +103,7 @@ class Scorer:
     def sift(
         self, batch: pa.RecordBatch, numbers: pa.Array
     ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]], pa.RecordBatch]:
-        """Which rows of a batch are records, shape (n,); those as columns; and the others with their reasons."""
+        """Which rows of a batch are valid, shape (n,); those as columns; and the others with their reasons."""
         given = {field.name: self._given(batch, field) for field in schema.FIELDS}
         held = {field.name: self._held(given[field.name], field) for field in schema.FIELDS}
         try:
@@ -114,7 +114,7 @@ class Scorer:
         for _, broken in schema.violations(raw):
             suspect |= broken
         for field in schema.FIELDS:
-            # A number that is no number is not the same as one that is missing.
+            # NaN in a column of numbers is not the same as a missing value.
             values, said = held[field.name], given[field.name]
             if values is not None and pa.types.is_floating(values.type):
                 suspect |= np.isnan(raw[field.name]) & np.asarray(values.is_valid())
@@ -127,7 +127,7 @@ class Scorer:
         ]
         for row in np.flatnonzero(suspect).tolist():
             if number := next((name for name, values in times if str(values[row]).strip().isdecimal()), ""):
-                # pydantic takes it for seconds since 1970; nobody who writes a column of numbers says which unit they have.
+                # pydantic reads a number as seconds since 1970; the unit of a number in a file is unknown.
                 reasons[row] = f"{number}: Input should be a date or a time, not a number"
                 continue
             try:
@@ -137,7 +137,7 @@ class Scorer:
                 reasons[row] = schema.reason(error)
         if schema.PLAIN:
             columns = {field.name: raw[field.name][keep].astype(field.dtype) for field in schema.FIELDS}
-            # What only the record itself could read has its value from there.
+            # A value that only pydantic could parse is taken from the record.
             places = np.searchsorted(np.flatnonzero(keep), list(records))
             for name, values in schema.columns(list(records.values())).items() if records else ():
                 columns[name][places] = values
@@ -149,18 +149,18 @@ class Scorer:
         return keep, columns, pa.RecordBatch.from_arrays([*why, *refused.columns], schema=self.rejected)
 
     def unreadable(self, lines: Sequence[BadLine]) -> pa.RecordBatch:
-        """Lines of a CSV file that have not the header's number of columns, as rejected rows."""
+        """Lines of a CSV file that do not have the header's number of columns, as rejected rows."""
         reasons = [f"the line has {line.columns} columns, not {line.expected}: {line.text}" for line in lines]
         nothing = [pa.nulls(len(lines), each.type) for each in list(self.rejected)[2:]]
         why = [pa.array([line.number for line in lines], pa.int64()), pa.array(reasons, pa.string())]
         return pa.RecordBatch.from_arrays([*why, *nothing], schema=self.rejected)
 
     def nothing(self) -> pa.RecordBatch:
-        """No scored row, in the schema of scored rows."""
+        """An empty batch in the schema of scored rows."""
         return pa.RecordBatch.from_arrays([pa.nulls(0, each.type) for each in self.accepted], schema=self.accepted)
 
     def _given(self, batch: pa.RecordBatch, field: schema.Field) -> pa.Array | None:
-        """A field's values as the batch has them, if it does; what stands for nothing in text that was never typed is gone."""
+        """A field's values from the batch, if it has them; markers for missing values in unparsed text become null."""
         name = self._columns[field.name]
         if name is None:
             return None
@@ -168,7 +168,7 @@ class Scorer:
         return read.present(values) if name in self._text and field.kind is not str else values
 
     def _held(self, given: pa.Array | None, field: schema.Field) -> pa.Array | None:
-        """The same in the type that they are checked in; what cannot be read as that is missing."""
+        """The same values converted to the type in which they are checked; what cannot be converted is missing."""
         typed = given is None or field.kind is str or self._columns[field.name] not in self._text
         return given if typed else read.parsed(given, field.kind, self._written)
 
@@ -178,7 +178,7 @@ class Scorer:
         return read.column(values, str(self._columns[field.name]), field.kind)
 
     def _json(self, given: Mapping[str, pa.Array | None], held: Mapping[str, pa.Array | None], row: int) -> str:
-        """The row as a client would send it, so that it is refused in the same words; unread text stays text."""
+        """The row as JSON from a client, so that it is refused with the same message; text that cannot be parsed stays text."""
         fields = {}
         for field in schema.FIELDS:
             values, said = held[field.name], given[field.name]
@@ -216,7 +216,7 @@ class Scorer:
 
 
 def _ids(given: pa.Array) -> NDArray[Any]:
-    # Python knows fewer days than Arrow does.
+    # Python's range of dates is smaller than Arrow's.
     values = given.cast(pa.string()) if pa.types.is_temporal(given.type) else given
     return np.array(values.to_pylist(), object)
 

@@ -1,4 +1,4 @@
-"""What answers, put together in one place for web, batch and streaming: the model in a folder, and nothing around it."""
+"""Builds the predictor that serves, for web, batch and streaming: the model in a folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..model.bundle import Bundle
 from ..model.predictor import Predictor, Predicts
 
 Served = Bundle
-"""What a predictor is built of."""
+"""What a predictor is built from."""
 
 locate = load.folder
-"""Where the bundle is that is served."""
+"""The folder of the bundle that is served."""
 
 
 def read() -> Served:
-    """What is to answer.
+    """The model that answers.
 
     Raises:
         ModelError: there is no model to serve.
@@ -25,16 +25,16 @@ def read() -> Served:
 
 
 def build(served: Served | None = None) -> Predicts:
-    """The predictor that answers; of what `read` gives, unless that is here already.
+    """The predictor that answers; from `served`, else from what `read` returns.
 
     Raises:
-        ModelError: there is no model to serve, or it is not one for this code.
+        ModelError: there is no model to serve, or it does not fit this code.
     """
     return Predictor(served or read())
 
 
 def pin() -> None:
-    """What is done once, before workers start: all of them answer with the same folder.
+    """Runs once, before workers start: all of them answer with the same folder.
 
     Raises:
         ModelError: there is no model to serve.
@@ -43,4 +43,4 @@ def pin() -> None:
 
 
 begin, answering = pin, build
-"""What a service does before its workers start, and the predictor of each of them."""
+"""What a service runs before its workers start, and the predictor of each of them."""

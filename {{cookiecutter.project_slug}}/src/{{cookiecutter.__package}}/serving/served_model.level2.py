@@ -1,4 +1,4 @@
-"""What answers, put together in one place for web, batch and streaming: a registered model, with explanations."""
+"""Builds the predictor that serves, for web, batch and streaming: a registered model, with explanations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..model.explain import Explaining
 from ..model.predictor import Predicts
 
 Served = Bundle
-"""What a predictor is built of."""
+"""What a predictor is built from."""
 
 locate = fetch.folder
-"""Where the bundle is that is served; fetched from the registry where that names it."""
+"""The folder of the bundle that is served; fetched from the registry if its address is there."""
 
 
 def read() -> Served:
-    """What is to answer.
+    """The model that answers.
 
     Raises:
         ModelError: there is no model to serve.
@@ -26,17 +26,17 @@ def read() -> Served:
 
 
 def build(served: Served | None = None) -> Predicts:
-    """The predictor that answers; of what `read` gives, unless that is here already.
+    """The predictor that answers; from `served`, else from what `read` returns.
 
     Raises:
-        ModelError: there is no model to serve, or it is not one for this code.
+        ModelError: there is no model to serve, or it does not fit this code.
     """
     served = served or read()
     return Explaining(conformal.predictor(served), served)
 
 
 def pin() -> None:
-    """What is done once, before workers start: fetch the model, so that all of them answer with the same folder.
+    """Runs once, before workers start: fetches the model, so that all of them answer with the same folder.
 
     Raises:
         ModelError: there is no model to serve.
@@ -45,4 +45,4 @@ def pin() -> None:
 
 
 begin, answering = pin, build
-"""What a service does before its workers start, and the predictor of each of them."""
+"""What a service runs before its workers start, and the predictor of each of them."""

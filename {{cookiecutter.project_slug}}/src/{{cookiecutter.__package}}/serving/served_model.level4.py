@@ -1,4 +1,4 @@
-"""What answers, put together in one place for web, batch and streaming: champion and challenger, logged, followed, counted."""
+"""Builds the predictor that serves, for web, batch and streaming: champion and challenger, logged, updated from the registry, counted."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..monitoring import counted, prediction_log
 from ..monitoring.prediction_log import Log, Logged, PredictionLog
 
 locate = fetch.folder
-"""Where the champion's bundle is; fetched from the registry where that names it."""
+"""The folder of the champion's bundle; fetched from the registry if its address is there."""
 
 Served = ab_split.Served
-"""Champion and challenger, and what the registry says of them."""
+"""Champion and challenger, and the registry's state."""
 read = ab_split.read
 build = ab_split.build
-"""The predictor of a job, which keeps both to its end."""
+"""The predictor of a job, which uses the same models to its end."""
 
 
 def pin() -> None:
-    """What is done once, before workers start: fetch the models, so that all of them answer with the same ones.
+    """Runs once, before workers start: fetches the models, so that all of them answer with the same ones.
 
     Raises:
         ModelError: there is no model to serve.
@@ -32,7 +32,7 @@ def pin() -> None:
 
 
 def begin() -> None:
-    """What a service does before its workers start: `pin`, ask the registry again and again, and have workers count together.
+    """What a service runs before its workers start: `pin`, a process that keeps querying the registry, and shared counters for workers.
 
     Raises:
         ModelError: there is no model to serve.
@@ -42,10 +42,10 @@ def begin() -> None:
 
 
 def answering() -> Predicts:
-    """The predictor of a service's worker: it logs and counts each prediction, and follows what the registry says.
+    """The predictor of a service's worker: it logs and counts each prediction, and follows the registry.
 
     Raises:
-        ModelError: there is no model to serve, it is not one for this code, or nothing can be logged.
+        ModelError: there is no model to serve, it does not fit this code, or the log cannot be written.
     """
     log = PredictionLog(prediction_log.folder(), Log.load(), tuple(getattr(problem, "PRIVATE", ())))
     log.check()

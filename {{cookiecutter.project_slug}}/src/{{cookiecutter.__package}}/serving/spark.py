@@ -1,4 +1,4 @@
-"""Scoring on Spark, when one machine is too small: its executors read, score and write parts as one machine does files."""
+"""Scoring on Spark, if one machine is too small: executors read, score and write parts as one machine does files."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ except ImportError:
     raise UserError("Spark is not installed here: run `make spark`") from None
 
 PART_ROWS = 1_000_000
-"""About so many rows of a Parquet file are one executor's task; a CSV file is one."""
+"""A task of an executor has about this many rows of a Parquet file; a CSV file is one task."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What an executor says of its part: the rows, those that were refused, the columns written, or what went wrong."""
+    """An executor's result for its part: the rows, the refused ones, the columns written, or the error."""
 
     rows: int = 0
     rejected: int = 0
@@ -46,24 +46,24 @@ class Scored:
 
 
 class NoLog:
-    """A part is in no run of its own: the job is."""
+    """A log that records nothing: the job has a run, its parts have none."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
 
     def file(self, digest: str, target: str) -> None:
-        """Nothing is noted of a part."""
+        """Record nothing for a part."""
 
 
 class SparkJob(Job):
-    """Scores a unit on Spark: the same rows get the same answers, and the same rows are refused for the same reasons.
+    """Scores a unit on Spark, with the same answers, refused rows and reasons as one machine.
 
-    The output is a folder of Parquet files. `SPARK_MASTER` names the cluster; its executors need what the batch image has,
-    and reach inputs and output under the same names as this process, in a store such as S3 too.
+    The output is a folder of Parquet files. `SPARK_MASTER` names the cluster; its executors need the packages of the batch image,
+    and must reach inputs and output under the same names as this process, also those in a store such as S3.
     """
 
     def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
-        """Write the unit's output, and beside it its rejected rows; what fails leaves the old ones as they were."""
+        """Write the unit's output, and its rejected rows beside it; a failure leaves the old ones unchanged."""
         if unit.target.form:
             raise UserError(f"OUTPUT={unit.target} is a file: Spark writes a folder of Parquet files, name one")
         partial = unit.target.with_ending(".partial")
@@ -117,7 +117,7 @@ class SparkJob(Job):
 
 
 def _parts(unit: Unit) -> Iterator[tuple[Place, str]]:
-    """What executors share: some row groups of a Parquet file, or a CSV file."""
+    """The parts that executors share: some row groups of a Parquet file, or a CSV file."""
     for source, below in unit.sources:
         with storage.errors(source):
             if source.form == "csv":
@@ -132,7 +132,7 @@ def _parts(unit: Unit) -> Iterator[tuple[Place, str]]:
 def _work(
     model: Served, settings: Batch, run_id: str, additions: Sequence[str], scored_at: datetime
 ) -> Callable[[Unit], Scored]:
-    """What an executor does with a part: a job of its own, on one core; how many rows may be refused is asked of all parts."""
+    """An executor's work on a part: a job of its own, on one core; the limit of refused rows is checked over all parts."""
     lenient = settings.model_copy(update={"max_rejected_share": 1.0})
 
     def work(part: Unit) -> Scored:
@@ -149,13 +149,13 @@ def _work(
 
 
 def _publish(files: list[str], target: Place) -> None:
-    """Let these files be all that is in the folder `target`; where there are none, there is no folder."""
+    """Make these files the content of the folder `target`; without files, there is no folder."""
     system, old = target.system, target.with_ending(".old")
     if old.info().type == pa.fs.FileType.Directory and target.info().type == pa.fs.FileType.NotFound:
-        system.move(old.path, target.path)  # a job was killed between two renames
+        system.move(old.path, target.path)  # an earlier job was killed between two renames
     _remove(old)
     if isinstance(system, pa.fs.LocalFileSystem):
-        # The new folder is whole before the old one steps aside.
+        # The new folder is complete before the old one is moved away.
         new = target.with_ending(".new")
         _remove(new)
         _move(files, new)
@@ -165,7 +165,7 @@ def _publish(files: list[str], target: Place) -> None:
             system.move(new.path, target.path)
         _remove(old)
         return
-    # A store has no folder to rename: what was there goes once the new files are in.
+    # A store cannot rename a folder: the old files are removed once the new ones are in.
     before = system.get_file_info(pa.fs.FileSelector(target.path, allow_not_found=True))
     storage.remove(target / storage.JOB_FILE)
     names = _move(files, target)
@@ -175,7 +175,7 @@ def _publish(files: list[str], target: Place) -> None:
 
 
 def _move(files: list[str], folder: Place) -> set[str]:
-    """Move files into a folder; gives their names."""
+    """Move files into a folder; returns their names."""
     if files:
         folder.system.create_dir(folder.path, recursive=True)
     names = {path: path.rpartition("/")[2].replace(".parquet.rejected.parquet", ".parquet") for path in files}
@@ -190,10 +190,10 @@ def _remove(folder: Place) -> None:
 
 
 def _session(scratch: Path) -> SparkSession:
-    """A session whose executors know this package."""
+    """A session whose executors can import this package."""
     archive = shutil.make_archive(str(scratch / "package"), "zip", PACKAGE.parent, PACKAGE.name)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Errors come back as exceptions; what Java would log of them, and of itself, is for people who look after Spark.
+    # Errors come back as exceptions; what Java logs about them, and about itself, is hidden.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
     warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")
     master = os.environ.get("SPARK_MASTER", "local[*]")

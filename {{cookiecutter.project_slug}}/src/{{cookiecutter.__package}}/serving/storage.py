@@ -1,4 +1,4 @@
-"""Files here or in a store such as S3: what a name means, which parts of it are asked for, what a file says of itself."""
+"""Files on this machine or in a store such as S3: resolve names, select parts by date, read a file's metadata."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..data.read import FORMATS, form
 DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
 BLOCK_BYTES = 1 << 22
 JOB_FILE = "_job.json"
-"""What a folder of parts knows of the job that wrote it."""
+"""The metadata file in a folder of parts, about the job that wrote it."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A path in one of pyarrow's file systems; `groups` are the row groups of a Parquet file that are meant, without any all."""
+    """A path in one of pyarrow's file systems; `groups` are row groups of a Parquet file, empty for all."""
 
     system: pa.fs.FileSystem
     path: str
@@ -43,15 +43,15 @@ class Place:
         return Place(self.system, f"{self.path.rstrip('/')}/{relative}" if relative else self.path)
 
     def with_ending(self, ending: str) -> Place:
-        """Its neighbour whose name has `ending` after the whole name: `x.csv` and `x.parquet` have two."""
+        """The path with `ending` added to its whole name: `x.csv` and `x.parquet` get different ones."""
         return Place(self.system, self.path + ending)
 
     def info(self) -> pa.fs.FileInfo:
-        """Whether there is a file or a folder, how large, and when it was changed."""
+        """Whether it is a file or a folder, its size, and when it was changed."""
         return self.system.get_file_info(self.path)
 
     def state(self) -> str:
-        """Size and time of change: another state means that the content may be another."""
+        """Size and modification time: if they differ, the content may differ."""
         info = self.info()
         return f"{info.size}-{info.mtime_ns}"
 
@@ -81,13 +81,13 @@ def place(name: str) -> Place:
 
 
 def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]:
-    """The files that `name` means (a file, a folder or a glob), each with its path below the folder; in order.
+    """The files that `name` matches (a file, a folder or a glob), each with its path below the folder; in order.
 
-    In a folder whose parts are named after dates (`day=2024-01-31`, `month=2024-01`), `since` and `until` pick those
-    from the first to the last, both included.
+    In a folder whose parts are named after dates (`day=2024-01-31`, `month=2024-01`), `since` and `until` select the
+    parts from the first to the last, both included.
 
     Raises:
-        UserError: there is none, or a date is none.
+        UserError: there is none, or a date is not valid.
     """
     for word, given in (("SINCE", since), ("UNTIL", until)):
         if given and not DATE.fullmatch(given):
@@ -124,12 +124,12 @@ def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]
 
 
 def partitions(below: str) -> dict[str, str]:
-    """What a path such as `day=2024-01-31/part-0.parquet` says of its rows."""
+    """The columns that a path such as `day=2024-01-31/part-0.parquet` encodes."""
     return dict(part.split("=", 1) for part in below.split("/")[:-1] if "=" in part)
 
 
 def partition_date(below: str) -> str:
-    """The date that a path's first part named after one has, or those named `year`, `month` and `day`; else nothing."""
+    """The date in a path, from its first part named after a date, or from parts `year`, `month` and `day`; else empty."""
     keys = partitions(below)
     if "year" in keys:
         return "-".join(keys[name].zfill(2) for name in ("year", "month", "day") if name in keys)
@@ -142,7 +142,7 @@ def _between(date: str, since: str, until: str) -> bool:
 
 @contextlib.contextmanager
 def errors(where: Place) -> Iterator[None]:
-    """Turn what a store or a disk raises into one line that names the file."""
+    """Turn an error of a store or a disk into one line that names the file."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -150,21 +150,21 @@ def errors(where: Place) -> Iterator[None]:
     except pa.ArrowException as error:
         raise UserError(f"{where} is not a readable {where.form or 'file'}: {first_line(error)}") from None
     except OSError as error:
-        if error.errno is None:  # Arrow's own: a damaged file, or a store's refusal
+        if error.errno is None:  # Arrow's own: a damaged file, or an error of a store
             raise UserError(f"{where}: {first_line(error)}") from None
         error.filename = error.filename or str(where)
         raise
 
 
 def remove(where: Place) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it exists."""
     with errors(where):
         if where.info().is_file:
             where.system.delete_file(where.path)
 
 
 def metadata(where: Place) -> dict[str, str]:
-    """What a Parquet file, or a folder that Spark wrote, says of itself; nothing where there is none."""
+    """The metadata of a Parquet file, or of a folder that Spark wrote; empty if there is none."""
     about = where / JOB_FILE
     if about.info().is_file:
         with about.system.open_input_stream(about.path) as stream:

@@ -1,4 +1,4 @@
-"""Rows of Parquet and CSV files: read a batch at a time, written whole or not at all."""
+"""Rows of Parquet and CSV files: read a batch at a time, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from . import storage
 from .storage import Place
 
 MOST_OF_A_LINE = 1_000
-"""How many characters of a line that cannot be read are kept."""
+"""The number of characters shown of a line that cannot be parsed."""
 
 Batches = Iterator[tuple[pa.RecordBatch, pa.Array]]
-"""Batches of n rows, and where each row stands in its file, n whole numbers from 1."""
+"""Batches of n rows, and the number of each row in its file, n integers from 1."""
 
 
 class BadLine(NamedTuple):
-    """A line of a CSV file that cannot be read: its number if that is known, the columns that it has and should have."""
+    """A line of a CSV file that cannot be parsed: its number if known, the number of its columns and of the expected ones."""
 
     number: int | None
     columns: int
@@ -41,11 +41,11 @@ class Reading:
 
     Attributes:
         schema: the schema of every batch.
-        text: the columns that hold text which was never typed: those of a CSV file, and those that a path names.
+        text: the columns with text that has not been parsed: those of a CSV file, and those from the path.
         batches: the rows.
-        written: how a CSV file writes its numbers and dates.
-        bad_lines: lines of a CSV file that do not have the header's number of columns, as they are met; whoever has seen
-            to them takes them out.
+        written: the dialect of numbers and dates in a CSV file.
+        bad_lines: lines of a CSV file that do not have the header's number of columns, as they are met; the caller
+            removes those it has handled.
     """
 
     schema: pa.Schema
@@ -57,7 +57,7 @@ class Reading:
 
 @contextlib.contextmanager
 def reading(where: Place, rows: int, named: dict[str, str]) -> Iterator[Reading]:
-    """Open a Parquet or CSV file; batches have up to `rows` rows, and a column more for each that its path has `named`.
+    """Open a Parquet or CSV file; batches have up to `rows` rows, and an extra column for each value that its path has `named`.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -96,9 +96,9 @@ def _parquet(where: Place, rows: int, opened: contextlib.ExitStack) -> Reading:
 
 
 def together(metadata: pa.parquet.FileMetaData, rows: int, chosen: Sequence[int] = ()) -> Iterator[list[int]]:
-    """The row groups of a file, or those chosen, as many at a time as have a batch's rows.
+    """The row groups of a file, or those chosen, grouped so that each group has a batch's rows.
 
-    What is read ahead of is kept until all is read, so it is not the whole file.
+    pyarrow keeps what it reads ahead until all of it is read, so it must not read ahead the whole file.
     """
     groups, held = [], 0
     for group in chosen or range(metadata.num_row_groups):
@@ -116,14 +116,14 @@ def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
     ahead: list[int] = []
 
     def skip(line: pa.csv.InvalidRow) -> str:
-        # pyarrow counts the header as the first line; a person counts the rows.
+        # pyarrow counts the header as the first line; row numbers begin after it.
         bad.append(BadLine(line.number - 1, line.actual_columns, line.expected_columns, line.text[:MOST_OF_A_LINE]))
         ahead.append(line.number - 1)
         return "skip"
 
     with where.system.open_input_stream(where.path) as file:
         found = dialect(file.read(HEAD_BYTES), where)
-    # With threads a bad line would not know its number.
+    # With threads, the number of a bad line would be unknown.
     how = pa.csv.ReadOptions(block_size=HEAD_BYTES, use_threads=False)
     file = opened.enter_context(where.system.open_input_stream(where.path))
     opened.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
@@ -133,7 +133,7 @@ def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
     def batches() -> Batches:
         done = 0
         for batch in stream:
-            # Lines are counted as a person counts them: the bad ones too.
+            # Bad lines count too, as in a text editor.
             numbers = np.arange(done + 1, done + batch.num_rows + len(ahead) + 1)
             numbers = numbers[~np.isin(numbers, ahead)][: batch.num_rows]
             done = int(numbers[-1]) if len(numbers) else done
@@ -144,15 +144,15 @@ def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:
 
 
 def _unless_text(told: Any) -> None:
-    """Of a line that is no UTF-8 pyarrow tells twice: by a traceback on the terminal, and by the error that it raises then."""
+    """pyarrow reports a line that is not UTF-8 twice: by a traceback on the terminal, and by the error that it raises; hide the first."""
     if not isinstance(told.exc_value, UnicodeDecodeError):
         sys.__unraisablehook__(told)
 
 
 class Writer:
-    """Writes rows to a hidden neighbour of `target`; `publish` gives it the name, all at once.
+    """Writes rows to a temporary file beside `target`; `publish` renames it atomically.
 
-    It is `open`ed once somebody is sure to `abandon` it: a signal between the two would leave a file behind.
+    Call `open` only where `abandon` is sure to follow: a signal between the two would leave a file behind.
     """
 
     def __init__(self, target: Place, schema: pa.Schema) -> None:
@@ -164,7 +164,7 @@ class Writer:
         self._writer: Any = None
 
     def open(self) -> None:
-        """Make the file, and remove what an earlier job left."""
+        """Create the file, and remove what an earlier job left."""
         with storage.errors(self.target):
             self.target.system.create_dir(self.folder)
             self._clean()
@@ -179,7 +179,7 @@ class Writer:
             self._writer.write_batch(batch)
 
     def publish(self, metadata: dict[str, str]) -> None:
-        """Close the file and let it take the place of what had its name; Parquet files carry the metadata."""
+        """Close the file and rename it to the target, replacing it; Parquet files contain the metadata."""
         with storage.errors(self.target):
             if self._form == "parquet":
                 self._writer.add_key_value_metadata(metadata)
@@ -188,7 +188,7 @@ class Writer:
             self.target.system.move(self._partial, self.target.path)
 
     def abandon(self) -> None:
-        """Leave nothing behind; what had the name keeps it."""
+        """Leave nothing behind; an existing target is unchanged."""
         for each in filter(None, (self._writer, self._sink)):
             with contextlib.suppress(OSError, pa.ArrowException):
                 each.close()
@@ -196,7 +196,7 @@ class Writer:
             self.target.system.delete_file(self._partial)
 
     def _clean(self) -> None:
-        """Remove what a job left that was killed while it wrote this file."""
+        """Remove the temporary files of a job that was killed while it wrote this file."""
         around = self.target.system.get_file_info(pa.fs.FileSelector(self.folder, allow_not_found=True))
         for info in around:
             if info.base_name.startswith(self._prefix) and info.base_name.endswith(".partial"):
@@ -204,7 +204,7 @@ class Writer:
 
 
 def expected(where: Place) -> int:
-    """About how many rows a file has: a Parquet file says so, a CSV file's first lines let it be guessed."""
+    """The approximate number of rows of a file: exact for Parquet, estimated from the first lines for CSV."""
     with storage.errors(where), where.system.open_input_file(where.path) as file:
         if where.form == "parquet":
             return int(pa.parquet.ParquetFile(file).metadata.num_rows)

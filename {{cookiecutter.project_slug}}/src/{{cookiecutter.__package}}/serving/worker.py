@@ -1,4 +1,4 @@
-"""The stream worker: events in, predictions out keyed by the event's id, at least once."""
+"""The stream worker: events in, predictions out with the event's id as key, at least once."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .health import Health
 
 EVENT = TypeAdapter(schema.Keyed)
 SESSION_MS = 6_000
-"""A worker that dies without a word is replaced after so long; brokers allow no less by default."""
+"""A worker that dies without leaving the group is replaced after this long; brokers allow no less by default."""
 
 
 LARGEST = 900_000
-"""How many bytes of an event a dead letter carries: brokers take a million by default, its headers among them."""
+"""The maximum bytes of an event in a dead letter: brokers accept a million by default, headers included."""
 
 
 class Output(NamedTuple):
@@ -45,9 +45,9 @@ class Output(NamedTuple):
 
 
 def answer(messages: Sequence[Message], predictor: Predicts, topics: Stream) -> list[Output]:
-    """One output a message: a prediction for an event, a dead letter with the reason for anything else.
+    """One output per message: a prediction for an event, a dead letter with the reason for anything else.
 
-    Where the events cannot be answered together they are answered one by one, so that one of them stops no other.
+    If a batch fails as a whole, its events are answered one by one, so that a bad one does not block the others.
     """
     outputs: list[Output] = []
     answered: list[Message] = []
@@ -64,7 +64,7 @@ def answer(messages: Sequence[Message], predictor: Predicts, topics: Stream) -> 
         predictor.refused(len(outputs))
     try:
         return outputs + _predictions(events, answered, predictor, topics)
-    except Exception as error:  # whatever problem.features or problem.answer raise for one of these events
+    except Exception as error:  # problem.features or problem.answer may raise anything for one of these events
         if len(answered) > 1:
             return outputs + [each for message in answered for each in answer([message], predictor, topics)]
         return [*outputs, _dead(answered[0], f"{type(error).__name__}: {first_line(error)}", topics.dead_letters)]
@@ -87,7 +87,7 @@ def _predictions(
 
 
 def _key(event: Any, message: Message) -> bytes:
-    """An event's id, else the key that it came with, else its place."""
+    """An event's id, else the key of its message, else its partition and offset."""
     given = getattr(event, problem.ID)
     if given is not None:
         return str(given).encode()
@@ -95,12 +95,12 @@ def _key(event: Any, message: Message) -> bytes:
 
 
 def _name(key: bytes, value: bytes) -> str:
-    """A prediction's id: the same for the same event, however often it is read, or sent."""
+    """A prediction's id: the same for the same event, no matter how often it is read or sent."""
     return hashlib.blake2b(key + b"\0" + value, digest_size=16).hexdigest()
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
-    """Each value as JSON; by the column this is ten times faster than a dictionary an event."""
+    """Each value as JSON; by column this is ten times faster than a dictionary per event."""
     if values.dtype == object:
         known = {value: json.dumps(value) for value in set(values.tolist())}
         return [known[value] for value in values.tolist()]
@@ -108,7 +108,7 @@ def _texts(values: NDArray[Any]) -> list[str]:
 
 
 def _dead(message: Message, reason: str, topic: str) -> Output:
-    """A dead letter: key and value of the event as they came, cut where a broker would not take them whole."""
+    """A dead letter: key and value of the event as they came, truncated if a broker would not accept them whole."""
     key, value = message.key(), message.value()
     told = {
         "reason": reason[:1_000],
@@ -124,12 +124,12 @@ def _dead(message: Message, reason: str, topic: str) -> Output:
 
 
 class Worker:
-    """A member of the consumer group. Offsets are committed only once the broker has every output of a batch.
+    """A member of the consumer group. Offsets are committed only after the broker has every output of a batch.
 
     Args:
         predictor: the model.
         topics: names, batch size and linger.
-        state: what `/readyz` and `/metrics` tell.
+        state: what `/readyz` and `/metrics` report.
     """
 
     def __init__(self, predictor: Predicts, topics: Stream, state: Health) -> None:
@@ -144,8 +144,8 @@ class Worker:
             "session.timeout.ms": SESSION_MS,
             "heartbeat.interval.ms": SESSION_MS // 3,
         }
-        # With no time limit of its own, the producer keeps trying as long as the broker is away; with one request at a
-        # time, what it sends again cannot overtake an older answer of the same key.
+        # Without a time limit, the producer keeps trying as long as the broker is unavailable; with one request at a
+        # time, a retry cannot overtake an older answer of the same key.
         acknowledged = {
             "acks": "all",
             "linger.ms": 5,
@@ -157,7 +157,7 @@ class Worker:
         self._producer = Producer(broker.settings(error_cb=self._on_error, **acknowledged))
 
     def stop(self, *_: object) -> None:
-        """Finish the batch at hand, then leave the group (SIGTERM and Ctrl-C call this)."""
+        """Finish the current batch, then leave the group (SIGTERM and Ctrl-C call this)."""
         self._stop = True
 
     def run(self) -> None:
@@ -184,7 +184,7 @@ class Worker:
             self._state.beat()
             self._ask()
             if self._stop and not self._state.reachable:
-                # Nothing is lost: what is not committed is read again by whoever takes over.
+                # Nothing is lost: the next worker reads again what is not committed.
                 print("the broker is away: uncommitted events will be answered after the restart", file=sys.stderr)
                 return
         if self._failed:
@@ -206,7 +206,7 @@ class Worker:
                     on_delivery=self._on_delivery,
                 )
                 return
-            except BufferError:  # the queue is full: let some leave
+            except BufferError:  # the queue is full: wait until some are sent
                 self._producer.poll(0.1)
 
     def _commit(self, messages: Sequence[Message]) -> None:
@@ -215,11 +215,11 @@ class Worker:
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as failure:
-            # Its partitions have gone to another worker meanwhile, which answers these events again: harmless.
+            # Its partitions have moved to another worker meanwhile, which answers these events again: harmless.
             print(f"warning: not committed ({failure.args[0].str()}): these events are answered again", file=sys.stderr)
 
     def _lag(self, messages: Sequence[Message]) -> dict[int, int]:
-        """Events that wait, by partition, as far as the last answer of the broker told."""
+        """Waiting events by partition, according to the broker's last response."""
         lag = {}
         for partition, offset in _last(messages).items():
             with contextlib.suppress(KafkaException):
@@ -230,7 +230,7 @@ class Worker:
         return lag
 
     def _ask(self) -> None:
-        """Where the client thinks that the broker is away, ask: its word of that comes twice, and after the return too."""
+        """If the client reports the broker as unavailable, ask: the report comes twice, and also after its return."""
         if not self._doubted and self._state.reachable:
             return
         try:

@@ -1,4 +1,4 @@
-"""Is `problem.py` whole? Each thing that the package relies on is tried, and what is wrong is named with its line."""
+"""Check `problem.py`: try everything that the package needs from it, and report what is wrong with its line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ try:
     from ..training import export
     from .write_sample import records
 except (SyntaxError, NameError, ImportError, TypeError, AttributeError, ValueError) as error:
-    # Nothing else of the package can be imported when problem.py cannot.
+    # Nothing else of the package can be imported if problem.py cannot.
     where = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
     raise UserError(f"problem.py{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
 
@@ -32,13 +32,13 @@ NAMES = (
     "TITLE", "TASK", "TARGET", "UNIT", "TIME", "ID", "METRIC", "Record", "Answer", "EXAMPLE", "FEATURES", "CATEGORIES",
     "SEGMENTS", "SOURCE", "RAW", "ALIASES", "TARGET_RULES", "features", "answer", "prepare", "target", "sample",
 )  # fmt: skip
-"""What the package asks of `problem.py` (the template's guide says what each is)."""
+"""The names that the package needs from `problem.py` (the template's guide explains each)."""
 
 ROWS = 600
 
 
 class ProblemError(Exception):
-    """Something in `problem.py` is not as it should be: which name it is about, and what is wrong."""
+    """An error in `problem.py`: the name that it concerns, and what is wrong."""
 
     def __init__(self, name: str, what: str) -> None:
         super().__init__(what)
@@ -46,13 +46,13 @@ class ProblemError(Exception):
 
 
 def need(true: Any, name: str, what: str) -> None:
-    """Raise `ProblemError` unless something holds."""
+    """Raise `ProblemError` unless a condition holds."""
     if not true:
         raise ProblemError(name, what)
 
 
 def names() -> str:
-    """Whether every name is there."""
+    """Check that every name is defined."""
     for name in NAMES:
         if not hasattr(problem, name):
             near = difflib.get_close_matches(name, [each for each in dir(problem) if each not in NAMES], 1)
@@ -78,7 +78,7 @@ def names() -> str:
 
 
 def record() -> str:
-    """Whether records can be checked, described and held as columns."""
+    """Check that records can be validated, described and converted to columns."""
     try:
         made = problem.Record.model_validate_json(json.dumps(problem.EXAMPLE))
     except ValueError as error:
@@ -97,7 +97,7 @@ def record() -> str:
 
 
 def sample() -> str:
-    """Whether the sample has what a file must have, and is the same for the same seed."""
+    """Check that the sample has the columns of a file, and is the same for the same seed."""
     one, same, other = (problem.sample(ROWS, seed) for seed in (1, 1, 2))
     missing = [name for name in problem.RAW if name not in one]
     need(not missing, "sample", f"the sample has no column {missing[:1]}, which RAW names")
@@ -128,7 +128,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def target() -> str:
-    """Whether the target is a number a row, and the rows that are left out are few."""
+    """Check that the target is one number per row, and that few rows are dropped."""
     raw = problem.prepare(problem.sample(ROWS, 1))
     values = problem.target(raw)
     need(
@@ -153,7 +153,7 @@ def target() -> str:
 
 
 def features() -> str:
-    """Whether the model's input is one float32 row a record, the same alone and together, and tells nothing too early."""
+    """Check that the input is one float32 row per record, the same alone and in a batch, and that no feature tells the target."""
     cleaned = clean.clean("sample", problem.sample(ROWS, 1))
     before = {name: values.copy() for name, values in cleaned.columns.items()}
     matrix = problem.features(cleaned.columns)
@@ -184,7 +184,7 @@ def features() -> str:
 
 
 def round_trip() -> str:
-    """Whether a small model can be trained, exported and asked, and answers as `Answer` says."""
+    """Check that a small model can be trained, exported and called, and that its answers fit `Answer`."""
     cleaned = clean.clean("sample", problem.sample(ROWS, 1))
     settings = params.load()
     linear = settings.model_copy(update={"model": params.Model(estimator="linear"), "export": params.Export()})
@@ -236,7 +236,7 @@ def line_of(name: str, source: Path) -> int:
 
 
 def check() -> Iterator[tuple[str, str, str]]:
-    """Name, verdict and finding of each step; after the first that fails the rest is not tried."""
+    """Name, verdict and finding of each step; the steps after a failure are skipped."""
     source = Path(str(problem.__file__))
     for step in STEPS:
         name = step.__name__.replace("_", " ")
@@ -251,7 +251,7 @@ def check() -> Iterator[tuple[str, str, str]]:
         except UserError as error:
             yield name, "FAIL", f"{source.name}: {error}"
             return
-        except Exception as error:  # whatever the owner's own code raises is told with its line
+        except Exception as error:  # whatever the user's own code raises is reported with its line
             lines, trace = [1], error.__traceback__
             while trace is not None:
                 lines += [trace.tb_lineno] if trace.tb_frame.f_code.co_filename == str(source) else []
@@ -265,7 +265,7 @@ def check() -> Iterator[tuple[str, str, str]]:
 
 
 def main() -> int:
-    """`make check-problem`: try all that the package asks of problem.py."""
+    """`make check-problem`: try everything that the package needs from problem.py."""
     verdicts = []
     for name, verdict, found in check():
         print(f"{name:10} {verdict:4} {found}", file=sys.stderr if verdict == "FAIL" else sys.stdout, flush=True)

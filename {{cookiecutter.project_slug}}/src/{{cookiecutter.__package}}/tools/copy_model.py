@@ -1,4 +1,4 @@
-"""Copy the model that would answer into a folder; `make image` takes it from there."""
+"""Copy the model that serves into a folder, from which `make image` takes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..serving import served_model
 
 
 def main() -> None:
-    """Copy the model that would answer into the folder OUTPUT."""
+    """Copy the model that serves into the folder OUTPUT."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output

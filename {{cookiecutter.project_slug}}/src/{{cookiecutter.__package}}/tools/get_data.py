@@ -1,4 +1,4 @@
-"""Get data: what `data.lock` names, what is published, or the generated sample; and name a file of your own in the lock."""
+"""Get data: restore what `data.lock` lists, fetch published data, write the generated sample, or add a file to the lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .write_sample import write_sample
 
 
 def address(month: str = "") -> str:
-    """Where the real data is published, that of a month such as `2024-01` where it comes in months.
+    """The URL of the published data, for a month such as `2024-01` if it is published by month.
 
     Raises:
         UserError: nothing is published, or `month` is not year-month.
@@ -28,7 +28,7 @@ def address(month: str = "") -> str:
 
 
 def main() -> None:
-    """`make data`: restore what `data.lock` names, fetch the real data, name a file there, or write the sample."""
+    """`make data`: restore what `data.lock` lists, fetch the published data, add a file to it, or write the sample."""
     parser = argparse.ArgumentParser(prog="make data", description=main.__doc__)
     parser.add_argument("--month", default="", help="the month to fetch (make data MONTH=2024-01)")
     parser.add_argument("--fetch", action="store_true", help="fetch the real data (make data FETCH=1)")

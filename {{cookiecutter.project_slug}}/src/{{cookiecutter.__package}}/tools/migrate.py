@@ -1,4 +1,4 @@
-"""Move all that this project's local store has to a tracking server, and check that all of it arrived."""
+"""Move everything in this project's local store to a tracking server, and check that all of it arrived."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..tracking import store as connection
 from ..tracking.copy_runs import Transfer, local
 
 ORIGIN_VERSION = "origin_version"
-"""The tag of a copied version that names what it is a copy of: the logged model's id and the number in its own store."""
+"""The tag of a copied version with its origin: the logged model's id and the number in its own store."""
 
 
 @dataclass
 class Counts:
-    """What one side has of what is moved."""
+    """The counts of one side."""
 
     experiments: int = 0
     runs: int = 0
@@ -37,7 +37,7 @@ class Counts:
     digests: set[str] = field(default_factory=set)
 
     def lines(self) -> dict[str, int]:
-        """A word for each figure."""
+        """A label for each count."""
         return {
             "experiments": self.experiments,
             "runs": self.runs,
@@ -49,7 +49,7 @@ class Counts:
 
 
 class Migration(Transfer):
-    """Moves experiments, runs, models, versions and aliases; what is at the target already stays as it is there."""
+    """Moves experiments, runs, models, versions and aliases; what is at the target already is unchanged."""
 
     def all(self) -> None:
         """Copy everything; run again, it copies what is missing."""
@@ -89,7 +89,7 @@ class Migration(Transfer):
             )
 
     def _history(self, model: RegisteredModel, numbers: dict[str, str], new: bool) -> None:
-        """The aliases, and of a model that was not there the champion's log, with the numbers that versions have there."""
+        """The aliases and, for a model that is new there, the champion's log, with the version numbers of the target."""
         for key, text in model.tags.items() if new else ():
             if key.startswith(conventions.MOVE):
                 note = json.loads(text)
@@ -117,7 +117,7 @@ class Migration(Transfer):
         return str(made.version)
 
     def compare(self) -> tuple[Counts, Counts]:
-        """Both sides of what was copied, counted and with the checksum of every file; the target's are fetched."""
+        """Both sides of what was copied, counted and with the checksum of every file; the target's files are downloaded."""
         here, there = Counts(), Counts()
         for experiment, runs in experiments(self.source):
             here.experiments += 1
@@ -133,7 +133,7 @@ class Migration(Transfer):
 
 
 def _origin(version: ModelVersion) -> str:
-    """What a version is, whoever else has one of that number."""
+    """The origin of a version, which its number alone does not identify."""
     return f"{str(version.source).removeprefix('models:/')} {version.version}"
 
 
@@ -155,7 +155,7 @@ def experiments(client: mlflow.MlflowClient) -> Iterator[tuple[Experiment, list[
 
 
 def versions(client: mlflow.MlflowClient, name: str) -> list[ModelVersion]:
-    """Every version of a registered model, the first one first."""
+    """Every version of a registered model, oldest first."""
     return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 

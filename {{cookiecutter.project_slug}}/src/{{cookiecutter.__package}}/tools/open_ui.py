@@ -1,4 +1,4 @@
-"""Look at runs and models: MLflow's own pages for the project's store, in one process."""
+"""Show runs and models: MLflow's own UI for the project's store, in one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 def main() -> None:
-    """`make ui`: open MLflow's pages on this machine; Ctrl-C stops them."""
+    """`make ui`: serve MLflow's UI on this machine until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="make ui", description=main.__doc__)
     parser.add_argument("--port", type=int, default=5000, help="make ui UI_PORT=5001")
     port = parser.parse_args().port
@@ -34,7 +34,7 @@ def main() -> None:
         except (OSError, OverflowError) as error:
             raise UserError(f"port {port} cannot be used ({error}): try make ui UI_PORT=5001") from None
     print(f"MLflow answers on http://{HOST}:{port} in a few seconds (Ctrl-C stops it)", flush=True)
-    # `mlflow ui` would start a process beside the server, and eight that run jobs for language models.
+    # `mlflow ui` would also start a second process, and eight that run jobs for language models.
     environment = {
         **os.environ,
         constants.BACKEND_STORE_URI_ENV_VAR: address,

@@ -1,4 +1,4 @@
-"""What was predicted: all of a time as one table, for whatever reads Parquet, or one with all that it rests on."""
+"""Logged predictions: those of a period as one table in Parquet, or one with everything it depends on."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ..monitoring import logged, prediction_log
 from . import registry
 
 ROWS = 50_000
-"""So many are held at a time."""
+"""The number of rows processed at a time."""
 
 TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
 def kinds() -> pa.Schema:
-    """The columns: what is known of each prediction, the record's fields and id, and the answer's fields."""
-    # A field that is hashed in the log is a text there.
+    """The columns: id, time and version of each prediction, the record's fields and id, and the answer's fields."""
+    # A field that is hashed in the log is text there.
     texts = {field.name for field in schema.FIELDS if field.dtype == "object"} | set(getattr(problem, "PRIVATE", ()))
     record = [
         (each.name, pa.string() if each.name in texts else pa.from_numpy_dtype(each.dtype)) for each in schema.FIELDS
@@ -53,7 +53,7 @@ def kinds() -> pa.Schema:
 
 
 def batches(since: str = "", until: str = "") -> Iterator[pa.RecordBatch]:
-    """The table a part at a time, in memory that does not grow with it."""
+    """The table in batches, in constant memory."""
     wanted, held = kinds(), []
     for row in logged.rows(since=since, until=until):
         held.append({**row, **row["record"], **row["answer"], problem.ID: known_as(row["record"].get(problem.ID))})
@@ -79,7 +79,7 @@ def _typed(value: Any, kind: pa.DataType) -> Any:
 
 
 def trace(name: str) -> Iterator[str]:
-    """From a prediction to its version, run, commit, data and lock, a line each.
+    """A prediction's version, run, commit, data and lock, a line each.
 
     Raises:
         UserError: it is not in the log.
@@ -99,7 +99,7 @@ def trace(name: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """`make predictions`: write what was predicted from SINCE to UNTIL as a table to OUTPUT."""
+    """`make predictions`: write the predictions from SINCE to UNTIL as a table to OUTPUT."""
     parser = argparse.ArgumentParser(prog="make predictions", description=main.__doc__)
     parser.add_argument("--output", default="", help="a Parquet file or URL (OUTPUT=log.parquet)")
     parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
@@ -120,7 +120,7 @@ def main() -> None:
             if "://" in given.output
             else (pa.fs.LocalFileSystem(), given.output)
         )
-        # A file appears whole or not at all; a store shows an object once it is closed.
+        # A file appears completely or not at all; a store shows an object once it is closed.
         partial, count = path if "://" in given.output else f"{path}.partial", 0
         with pa.parquet.ParquetWriter(partial, kinds(), filesystem=system) as writer:
             for batch in batches(since, until):

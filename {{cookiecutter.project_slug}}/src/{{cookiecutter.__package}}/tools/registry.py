@@ -1,4 +1,4 @@
-"""The registry by hand: list, trace and describe versions, move the champion, and see who moved it."""
+"""Registry commands: list, trace and describe versions, move the champion, and show who moved it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..registry import champion_log, model_card, versions
 from ..tracking import conventions, store
 
 TRACED = ("git_commit", "git_dirty", "data_source", "data_fingerprint", "data_span", "lock_fingerprint", "template_version", "team", "trigger")  # fmt: skip
-"""The tags of a run that tell where its model comes from."""
+"""The tags of a run that show the origin of its model."""
 
 
 def listing() -> list[dict[str, str]]:
@@ -38,13 +38,13 @@ def listing() -> list[dict[str, str]]:
 
 
 def history() -> list[dict[str, str]]:
-    """Every move of an alias, the latest first: when, who, what, from which version to which, why."""
+    """Every move of an alias, latest first: when, who, what, from which version to which, why."""
     model = versions.model()
     names = {"at": "when", "by": "who", "action": "what", "was": "from", "now": "to", "reason": "why"}
     moves = champion_log.log(model) if model else []
     rows = [{new: each[old] or "-" for old, new in names.items()} for each in moves]
     for row, each in zip(rows, moves, strict=True):
-        # From and to are versions, and of a challenger's share the shares.
+        # `from` and `to` are versions, or shares for a challenger's share.
         share = f" share of {each['version']}" if "version" in each else ""
         row |= {"when": row["when"].replace("T", " ").rstrip("Z"), "what": row["what"] + share}
     return rows
@@ -54,7 +54,7 @@ def served(at: str) -> str:
     """Which version was champion at a time in UTC (`2026-10-01T12:00`), since when and by whom.
 
     Raises:
-        UserError: it is no time, or there was no champion yet.
+        UserError: it is not a time, or there was no champion yet.
     """
     try:
         moment = datetime.fromisoformat(at).replace(tzinfo=None).isoformat()
@@ -70,7 +70,7 @@ def served(at: str) -> str:
 
 
 def archive(number: str) -> str:
-    """Mark a version as no longer to be promoted; it stays retrievable.
+    """Mark a version as no longer to be promoted; it can still be fetched.
 
     Raises:
         UserError: there is no such version, or it is the champion.
@@ -86,7 +86,7 @@ def archive(number: str) -> str:
 
 
 def trace(number: str) -> dict[str, str]:
-    """Where a version comes from: run, commit, data, lock, metrics.
+    """The origin of a version: run, commit, data, lock, metrics.
 
     Raises:
         UserError: there is no such version, or its run is gone.
@@ -110,7 +110,7 @@ def measured(number: str) -> dict[str, float]:
 
 
 def card(number: str = "", folder: Path = ROOT / "docs") -> str:
-    """Write the card of a version, else of the champion, to `model-card.md` and `model-card.html` in `folder`; says so.
+    """Write the card of a version, else of the champion, to `model-card.md` and `model-card.html` in `folder`; returns a line that says so.
 
     Raises:
         UserError: there is no such version, or no champion yet.
@@ -124,7 +124,7 @@ def card(number: str = "", folder: Path = ROOT / "docs") -> str:
 
 
 def main() -> None:
-    """`make registry`, `log`, `promote`, `rollback`, `archive`, `trace`, `card`: look at the registry, move its aliases."""
+    """`make registry`, `log`, `promote`, `rollback`, `archive`, `trace`, `card`: show the registry, move its aliases."""
     parser = argparse.ArgumentParser(prog="registry", description=main.__doc__)
     parser.add_argument("action", choices=["list", "log", "promote", "rollback", "archive", "trace", "card"])
     parser.add_argument("version", nargs="?", default="")

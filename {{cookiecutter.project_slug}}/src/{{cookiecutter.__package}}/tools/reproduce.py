@@ -1,4 +1,4 @@
-"""Make a registered version again, from its commit, its lock and its data, and compare: the proof that it can be trusted."""
+"""Train a registered version again, from its commit, its lock and its data, and compare the metrics."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FOLDER = ROOT / ".cache" / "reproduce"
 
 
 def reproduce(number: str) -> dict[str, tuple[float, float]]:
-    """Metric -> what the version's run logged, and what training again gives.
+    """Metric -> the value that the version's run logged, and the value of the new training.
 
-    The commit is checked out as a worktree, which is removed at the end; runs of the new training stay in there.
+    The commit is checked out as a worktree, which is removed at the end, together with the runs of the new training.
 
     Raises:
-        UserError: the version says of itself that it cannot be made again, a part of it is gone, or a step failed.
+        UserError: the version is marked as not reproducible, a part of it is missing, or a step failed.
     """
     traced = registry.trace(number)
     commit, source = traced["git_commit"], traced["data_source"]
@@ -52,12 +52,12 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
 
 
 def _python(tree: Path, fingerprint: str) -> str:
-    """A Python with the packages of the commit's lock: this one where the lock is the same."""
+    """A Python with the packages of the commit's lock: the current one if the lock is the same."""
     if conventions.code_tags()["lock_fingerprint"] == fingerprint:
         print("its lock is the same as here, and so are its packages", flush=True)
         return sys.executable
     print("installing the packages of its lock", flush=True)
-    # What make calls pipenv: a path of this folder is none of the other's.
+    # make's command for pipenv is a path in this folder, which the other one does not have.
     pipenv = os.environ.get("PIPENV", "")
     pipenv = f"{shlex.quote(str(ROOT))}/{pipenv}" if pipenv.startswith(".pipenv/") else pipenv
     words = [f"PIPENV={pipenv}"] if pipenv else []
@@ -67,10 +67,10 @@ def _python(tree: Path, fingerprint: str) -> str:
 
 
 def _data(tree: Path, source: str) -> list[str]:
-    """The words that name the data of the commit to `make train`, once they are there."""
+    """The arguments for `make train` that name the data of the commit, once they are there."""
     if source == read.SAMPLE:
         return []
-    # A file that was named after the commit, as before an automatic training, will do: its rows are compared.
+    # A file that was added to the lock after the commit, as for retraining, is accepted: its rows are compared.
     locked = data_lock.entries() | data_lock.entries(tree / data_lock.FILE.name)
     published = [name for name, entry in locked.items() if entry["origin"] == source]
     name = next((name for name in (data_lock.named(Path(source)), *published) if name in locked), "")

@@ -1,4 +1,4 @@
-"""Write the generated sample to a file, to look at it and to train on it; rows as a file or a client has them."""
+"""Write the generated sample to a file, to inspect it and to train on it; and rows as JSON records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..data import schema
 
 
 def write_sample(settings: params.Data, *, drift: bool = False) -> Path:
-    """Write the generated sample to `data/`, whole or not at all; gives its path."""
+    """Write the generated sample to `data/`, completely or not at all; returns its path."""
     path = params.ROOT / "data" / ("drifted.parquet" if drift else "sample.parquet")
     columns = problem.sample(settings.sample_rows, settings.seed, drift=drift)
     path.parent.mkdir(exist_ok=True)
@@ -26,7 +26,7 @@ def write_sample(settings: params.Data, *, drift: bool = False) -> Path:
 
 
 def records(columns: Columns) -> Iterator[dict[str, Any]]:
-    """Columns of valid records as a client would send them as JSON, without what is missing."""
+    """Columns of valid records as JSON records from a client, without missing values."""
     for row in schema.table(columns).to_pylist():
         yield problem.Record.model_validate(row, strict=False).model_dump(mode="json", exclude_none=True)
 

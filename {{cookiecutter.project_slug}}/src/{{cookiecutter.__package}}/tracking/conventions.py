@@ -1,4 +1,4 @@
-"""The project's MLflow conventions: where runs go, what they are called, what is logged and which tags each one has."""
+"""The project's MLflow conventions: where runs go, their names, what is logged and the tags of each run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import dotenv
 from ..base import params
 from ..base.params import ROOT
 
-# Before MLflow is imported. What .env says of this machine comes after what the environment says already.
+# Before MLflow is imported. The environment takes precedence over .env.
 dotenv.load_dotenv(ROOT / ".env")
 DEFAULTS = {
-    # Nobody asked for usage reports to leave the machine, for a bar per downloaded file or for addresses of runs.
+    # No telemetry, no progress bar per downloaded file, no printed URLs of runs.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A server that is away is noticed in seconds; MLflow would try for minutes.
+    # An unavailable server is noticed in seconds; MLflow would retry for minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
 }
@@ -42,7 +42,7 @@ from . import moved_store
 
 
 class Tracking(params.Section):
-    """Where runs and models go: a server's address, or nothing for an SQLite file in the project."""
+    """Where runs and models go: a server's address, or empty for an SQLite file in the project."""
 
     table = "tracking"
     uri: str = ""
@@ -50,7 +50,7 @@ class Tracking(params.Section):
 
 @dataclass
 class Run:
-    """A training: its run, and once there is a model its folder, its card and, where MLflow has got it, its URI."""
+    """A training: its run, and once there is a model its folder, its card and, if MLflow has it, its URI."""
 
     run_id: str
     model_uri: str = ""
@@ -59,23 +59,23 @@ class Run:
 
 
 MOVE = "move."
-"""Tags of the registered model that begin so are the champion's log; on a server only a maintainer writes them."""
+"""The prefix of the registered model's tags that are the champion's log; on a server only a maintainer writes them."""
 
 SERVING = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic")
-"""What the logged model needs, at the versions of the lock; letting MLflow guess them would cost ten seconds a run."""
+"""The logged model's requirements, with the versions of the lock; letting MLflow infer them would take ten seconds a run."""
 
 
 def point_mlflow_at(address: str) -> None:
-    """Let MLflow use the store at `address` for runs and models; a new SQLite file is made."""
-    # What goes wrong is said once, by `store.errors`; MLflow would log it with its traceback as well.
+    """Let MLflow use the store at `address` for runs and models; creates a new SQLite file."""
+    # Errors are reported once, by `store.errors`; MLflow would also log them with their traceback.
     for noisy in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="mlflow")
     given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
-    # MLflow has written the variable too, which is the user's: `uri` must go on telling what it was set to, and in no
-    # moment may another thread find it gone.
+    # MLflow also overwrites the user's variable: it is restored, because `uri` reads it, and it must never be unset,
+    # because another thread may read it.
     if given is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     else:
@@ -90,17 +90,17 @@ def point_mlflow_at(address: str) -> None:
 
 
 def _create(database: Path) -> None:
-    """A whole SQLite store or none: MLflow cannot open one whose creation was cut short."""
+    """Create an SQLite store completely or not at all: MLflow cannot open one whose creation was interrupted."""
     with tempfile.TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as scratch:
         made = Path(scratch) / database.name
         store = SqlAlchemyStore(f"sqlite:///{made.as_posix()}", artifacts(database))  # type: ignore[no-untyped-call]
         store.engine.dispose()
-        if not database.exists():  # else somebody was quicker
+        if not database.exists():  # else another process was faster
             made.replace(database)
 
 
 def artifacts(database: Path) -> str:
-    """Where the artifacts of an SQLite store's runs are: beside it."""
+    """The artifact folder of an SQLite store: beside it."""
     return (database.absolute().parent / "mlartifacts").as_uri()
 
 
@@ -111,27 +111,27 @@ def uri() -> str:
 
 
 def is_local(address: str = "") -> bool:
-    """Whether runs go to a file rather than to a server."""
+    """Whether runs go to a file instead of a server."""
     return not (address or uri()).startswith("http")
 
 
 def look() -> str:
-    """Where a person looks at runs."""
+    """The address or command to look at runs."""
     return "make ui" if is_local() else uri()
 
 
 def model_name() -> str:
-    """The registered model: one a project, named like it."""
+    """The registered model: one per project, with the project's name."""
     return params.names()["name"]
 
 
 def experiment_name() -> str:
-    """`<team>/<project>`, so that teams that share a server stay apart."""
+    """`<team>/<project>`, so that teams that share a server are separate."""
     return "{team}/{name}".format(**params.names())
 
 
 def experiment(part: str = "") -> str:
-    """The id of the project's experiment, or of a part of it such as `scoring`; it is made where there is none."""
+    """The id of the project's experiment, or of a part of it such as `scoring`; it is created if there is none."""
     name = experiment_name() + (f"/{part}" if part else "")
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(name)
@@ -143,13 +143,13 @@ def experiment(part: str = "") -> str:
             return client.create_experiment(name, artifact_location=location, tags=kind)
         except MlflowException:
             found = client.get_experiment_by_name(name)
-            if found is None:  # nobody else was quicker: it cannot be made
+            if found is None:  # no other process was faster: it cannot be created
                 raise
     return str(found.experiment_id)
 
 
 def log_inputs(train: Dataset, validation: Dataset, settings: params.Params) -> None:
-    """Log the settings and both data sets to the active run: what they are and where from, not their values."""
+    """Log the settings and both data sets to the active run: their description and origin, not their values."""
     import pandas as pd
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
@@ -163,13 +163,13 @@ def log_inputs(train: Dataset, validation: Dataset, settings: params.Params) -> 
 
 
 def record_schema() -> Schema:
-    """The fields of a record in MLflow's words; those that may be missing are not required."""
+    """The fields of a record as an MLflow schema; those that may be missing are not required."""
     names = {"int64": "long", "float64": "double", "bool": "boolean", "datetime64[us]": "datetime", "object": "string"}
     return Schema([ColSpec(names[field.dtype], field.name, required=field.required) for field in schema.FIELDS])
 
 
 def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
-    """What every run is labelled with: who, from which code, data and lock, made why."""
+    """The tags of every run: who made it, from which code, data and lock, and why."""
     return {
         **code_tags(),
         "data_source": train.name,
@@ -179,14 +179,14 @@ def tags(train: Dataset, validation: Dataset) -> dict[str, str]:
 
 
 def code_tags() -> dict[str, str]:
-    """The part of the tags that does not depend on data."""
+    """The tags that do not depend on data."""
     names = params.names()
     lock = ROOT / "Pipfile.lock"
-    # A repository around this folder that does not track it has no commit of this code.
+    # If a repository around this folder does not track it, its commit is not one of this code.
     tracked = _git("ls-files", "pyproject.toml")
     commit = (tracked and _git("rev-parse", "HEAD")) or os.environ.get("GIT_COMMIT") or "none"
     trigger = os.environ.get("TRIGGER", "manual")
-    # A round of operation itself names the rows that it trains with in data.lock.
+    # A round of operation itself adds its training rows to data.lock.
     changed = _git("status", "--porcelain", ".", *[":!data.lock"] * trigger.startswith("operate "))
     return {
         "team": names["team"],
@@ -200,7 +200,7 @@ def code_tags() -> dict[str, str]:
 
 
 def requirements(file: str) -> list[str]:
-    """The pinned requirements of the logged model that is kept in `file`, from the lock."""
+    """The pinned requirements of the logged model that is stored in `file`, from the lock."""
     lock = json.loads((ROOT / "Pipfile.lock").read_bytes())
     pins = {**lock.get("train", {}), **lock["default"]}
     needed = (*SERVING, *(("scikit-learn", "skops") if file.endswith(".skops") else ()))

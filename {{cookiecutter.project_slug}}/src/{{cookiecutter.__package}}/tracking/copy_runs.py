@@ -1,4 +1,4 @@
-"""Copy runs and their models from one MLflow store into another; what is there already is not copied again."""
+"""Copy runs and their models from one MLflow store to another; what is there already is not copied again."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import mlflow
 from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, Param, Run, RunTag
 
 ORIGIN_RUN, ORIGIN_MODEL = "origin_run_id", "origin_model_id"
-"""Tags of a copy: the id that it had where it comes from."""
+"""The tags of a copy: the id of the original in its own store."""
 
 PARENT = "mlflow.parentRunId"
 ENDED = ("FINISHED", "FAILED", "KILLED")
 
 
 class Transfer:
-    """Copies from one store into another.
+    """Copies from one store to another.
 
     Args:
         source: the store that has the runs.
-        target: the store that is to have them.
+        target: the store that gets them.
 
     Attributes:
-        runs: run id in the source -> run id in the target, of what was copied.
+        runs: run id in the source -> run id in the target, of all copied runs.
         models: the same for logged models.
     """
 
@@ -37,10 +37,10 @@ class Transfer:
         self.models: dict[str, str] = {}
 
     def run(self, run: Run, experiment_id: str, into: str = "") -> str:
-        """Copy a run with its times, parameters, metrics, data sets, models, artifacts and tags; gives its new id.
+        """Copy a run with its times, parameters, metrics, data sets, models, artifacts and tags; returns its new id.
 
-        `into` names the target's run if there is one for it already. A copy that broke off is completed: the status
-        is written last, so a copy that has ended is whole.
+        `into` names the target's run if there is one already. An interrupted copy is completed: the status
+        is written last, so a copy that has ended is complete.
         """
         origin = run.info.run_id
         copy = into or self._known(origin, experiment_id) or self._open(run, experiment_id)
@@ -78,7 +78,7 @@ class Transfer:
         return str(made.info.run_id)
 
     def _tags(self, run: Run) -> dict[str, str]:
-        """A run's tags for its copy: what MLflow keeps for itself, its model's history, names ids of the source."""
+        """A run's tags for its copy, without MLflow's internal tag of its models, which has ids of the source."""
         tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.log-model.history"}
         if PARENT in tags:
             tags[PARENT] = self.runs.get(tags[PARENT], tags[PARENT])
@@ -110,7 +110,7 @@ class Transfer:
 
 
 def local(uri: str) -> Path:
-    """The folder of artifacts that `uri` names: itself where it is one of this machine, else a copy."""
+    """The artifact folder at `uri`: itself if it is on this machine, else a downloaded copy."""
     if uri.startswith("file:"):
         return Path(url2pathname(urlsplit(uri).path))
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))

@@ -1,4 +1,4 @@
-"""Correct the store of a project whose folder was moved: MLflow keeps the paths of artifacts absolute."""
+"""Correct the store of a project whose folder was moved: MLflow stores absolute paths of artifacts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PATHS = (
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
 )
-"""The columns of MLflow's tables that hold paths."""
+"""The columns of MLflow's tables that contain paths."""
 
 
 def correct(database: Path, artifacts: str) -> None:
-    """Let the paths in an SQLite store begin with `artifacts`, where those were before and are no longer there."""
+    """Replace the prefix of the paths in an SQLite store by `artifacts`, if the old location no longer exists."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(database, timeout=30)) as store, store:
-        # The default experiment's is the folder of all artifacts and `/0`, as it was when the store was made.
+        # The default experiment's location is the folder of all artifacts plus `/0`, as it was when the store was created.
         first = store.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
         old = first[0].removesuffix("/0") if first else ""
         if not old.startswith("file:") or old == artifacts or _path(old).exists() or not _path(artifacts).exists():

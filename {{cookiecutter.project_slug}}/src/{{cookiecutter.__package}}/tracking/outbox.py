@@ -1,4 +1,4 @@
-"""Runs on their way to a tracking server: logged here first, delivered once, kept while the server is away."""
+"""Runs on their way to a tracking server: logged here first, delivered once, stored while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .copy_runs import ORIGIN_RUN, PARENT, Transfer, local
 
 FOLDER = ROOT / ".outbox"
 SERVER_RUN = "server_run_id"
-"""The tag that names the run on the server which a run here was announced as."""
+"""The tag of a run here with the id of its run on the server."""
 
 
 def _address() -> str:
-    """The outbox's own SQLite store."""
+    """The address of the outbox's SQLite store."""
     return f"sqlite:///{(FOLDER / 'mlflow.db').as_posix()}"
 
 
@@ -32,10 +32,10 @@ def _client() -> mlflow.MlflowClient:
 
 
 def announce(run_id: str, tags: dict[str, str]) -> str:
-    """Open a run on the server for a run of the outbox, and point MLflow at the outbox again; gives the server's id.
+    """Create a run on the server for a run of the outbox, and point MLflow at the outbox again; returns the server's id.
 
-    The server's run names the one here, so that it is found again should its answer be lost. Nothing is given where the
-    server cannot be used, which a line says.
+    The server's run has the id of the one here, so that it is found again if the response is lost. If the server cannot
+    be used, it prints a warning and returns an empty id.
     """
     known = ""
     try:
@@ -58,9 +58,9 @@ def connect() -> mlflow.MlflowClient:
 
 
 def deliver(run_id: str, model_uri: str = "") -> str:
-    """Bring a run of the outbox and its children to the server; gives the address there of the model `model_uri` here.
+    """Send a run of the outbox and its children to the server; returns the address there of the model `model_uri` here.
 
-    What cannot be delivered stays, a line says why, and the address is empty.
+    A run that cannot be delivered stays here; a warning gives the reason, and the address is empty.
     """
     try:
         with _alone():
@@ -89,13 +89,13 @@ def _send(transfer: Transfer, run_id: str, model_uri: str) -> str:
 
 
 def _forget(artifacts: str) -> None:
-    # MLflow keeps them in a folder of their own, which has the name of the run or model.
+    # MLflow stores them in a folder named after the run or model.
     shutil.rmtree(local(artifacts).parent, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One delivery at a time; whoever dies while delivering leaves the way free."""
+    """Allow one delivery at a time; the lock of a process that died is released."""
     FOLDER.mkdir(exist_ok=True)
     lock = sqlite3.connect(FOLDER / "lock.db", timeout=0, isolation_level=None)
     try:
@@ -108,7 +108,7 @@ def _alone() -> Iterator[None]:
 
 
 def waiting() -> list[Run]:
-    """The runs that are still here, oldest first."""
+    """The runs that are not delivered yet, oldest first."""
     if not (FOLDER / "mlflow.db").exists():
         return []
     client = _client()
@@ -117,13 +117,13 @@ def waiting() -> list[Run]:
 
 
 def main() -> int:
-    """`make resend`: deliver what waits in the outbox, once."""
+    """`make resend`: deliver the runs in the outbox, each of them once."""
     parser = argparse.ArgumentParser(prog="make resend", description=main.__doc__)
     parser.add_argument("--all", action="store_true", help="also runs that did not end, as killed (make resend ALL=1)")
     given = parser.parse_args()
     if conventions.is_local():
         raise UserError("runs go to a file here, there is nothing to deliver: set MLFLOW_TRACKING_URI in .env")
-    # One question before many: a server that is away is told of once.
+    # Check first, so that an unavailable server is reported once and not for each run.
     store.connect()
     runs = waiting()
     ended = [run for run in runs if given.all or run.info.status != "RUNNING"]
@@ -131,7 +131,7 @@ def main() -> int:
         if run.info.status == "RUNNING":
             _client().set_terminated(run.info.run_id, "KILLED")
     for run in ended:
-        # A parent has taken its children along.
+        # A parent was delivered together with its children.
         if run.info.run_id in {each.info.run_id for each in waiting()}:
             deliver(run.info.run_id)
     left = {run.info.run_id for run in waiting()}

@@ -1,4 +1,4 @@
-"""A tracking server that cannot be used, told in one line with the remedy, within seconds."""
+"""Errors of a tracking server that cannot be used, in one line with the remedy, within seconds."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mlflow.utils.rest_utils import http_request
 from ..base.errors import UserError
 
 PATIENCE_SECONDS = 5
-"""For the first answer of a server; one that is there gives it in milliseconds."""
+"""The timeout for the first response of a server; a reachable one needs milliseconds."""
 
 CLOCK_SECONDS = 300
-"""Beyond this difference, signed requests and certificates are refused, and the times of runs are wrong."""
+"""Above this difference, signed requests and certificates are refused, and the times of runs are wrong."""
 
 
 @functools.cache
 def reach(address: str, user: str) -> str:
-    """The version of the MLflow server at `address`, once it has let `user` in; asked once a process.
+    """The version of the MLflow server at `address`, after it has accepted the log-in of `user`; checked once per process.
 
     Raises:
         UserError: it does not answer, refuses the log-in, or is older than this project's MLflow.
@@ -60,7 +60,7 @@ def reach(address: str, user: str) -> str:
 
 
 def ask(address: str, path: str) -> requests.Response:
-    """What a server answers to a request for `path`, with the log-in and the authority that MLflow's own variables name."""
+    """A server's response to a request for `path`, with the log-in and the certificate authority from MLflow's own variables."""
     credentials = get_default_host_creds(address)  # type: ignore[no-untyped-call]
     patience = {"max_retries": 0, "timeout": PATIENCE_SECONDS, "raise_on_status": False}
     answer: requests.Response = http_request(credentials, path, "GET", **patience)  # type: ignore[no-untyped-call]
@@ -68,7 +68,7 @@ def ask(address: str, path: str) -> requests.Response:
 
 
 def clock(date: str) -> float:
-    """Seconds between this machine's clock and the `Date` of an answer; 0 where it has none."""
+    """Seconds between this machine's clock and the `Date` of a response; 0 if it has none."""
     try:
         return abs(time.time() - email.utils.parsedate_to_datetime(date).timestamp())
     except (TypeError, ValueError):
@@ -76,7 +76,7 @@ def clock(date: str) -> float:
 
 
 def unreachable(address: str, error: BaseException) -> str:
-    """Why there was no answer, and what to do about it."""
+    """Why there was no response, and what to do about it."""
     causes = list(_causes(error))
     where = f"the MLflow server at {address}"
     for cause in causes:
@@ -105,7 +105,7 @@ def _certificate(where: str, error: ssl.SSLCertVerificationError) -> str:
 
 
 def refusal(status: int, text: str) -> str:
-    """What a server's refusal means, to stand after its name; empty for an answer that is none."""
+    """What a server's refusal means, phrased to follow its name; empty if it did not refuse."""
     user, team = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_WORKSPACE", "")
     if status == 401:
         return f"refuses the log-in of {user or 'nobody'}: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in .env"
@@ -124,7 +124,7 @@ def refusal(status: int, text: str) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """The line for what was raised while MLflow spoke with a server; empty if the server did not refuse anything."""
+    """The line for an error that MLflow raised while talking to a server; empty if the server did not refuse anything."""
     address = mlflow.get_tracking_uri()
     causes = [cause for cause in _causes(error) if isinstance(cause, requests.RequestException)]
     answers = [cause.response for cause in causes if cause.response is not None]
@@ -143,7 +143,7 @@ def explain(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that led to it, those that libraries keep as arguments too."""
+    """An error and all its causes, including those that libraries pass as arguments."""
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop()

@@ -15,10 +15,10 @@ from . import conventions
 
 
 def connect(address: str = "") -> mlflow.MlflowClient:
-    """Point MLflow at the tracking store, that at `address` or the project's; a new SQLite file is made.
+    """Point MLflow at the tracking store, at `address` or the project's; creates a new SQLite file.
 
     Raises:
-        UserError: the store cannot be opened or made.
+        UserError: the store cannot be opened or created.
     """
     with errors():
         conventions.point_mlflow_at(address or conventions.uri())
@@ -27,7 +27,7 @@ def connect(address: str = "") -> mlflow.MlflowClient:
 
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
-    """Turn what MLflow raises for a store that is away, full, read-only or closed to us into one line with the remedy."""
+    """Turn MLflow's errors for a store that is unavailable, full, read-only or forbidden into one line with the remedy."""
     try:
         yield
     except (MlflowException, requests.RequestException, SQLAlchemyError) as error:

@@ -16,10 +16,10 @@ from . import conventions, server_errors
 
 
 def connect(address: str = "") -> mlflow.MlflowClient:
-    """Point MLflow at the tracking store, that at `address` or the project's; a new SQLite file is made.
+    """Point MLflow at the tracking store, at `address` or the project's; creates a new SQLite file.
 
     Raises:
-        UserError: the store cannot be opened or made, or the server cannot be used.
+        UserError: the store cannot be opened or created, or the server cannot be used.
     """
     address = address or conventions.uri()
     with errors():
@@ -31,7 +31,7 @@ def connect(address: str = "") -> mlflow.MlflowClient:
 
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
-    """Turn what MLflow raises for a store that is away, full, read-only or closed to us into one line with the remedy."""
+    """Turn MLflow's errors for a store that is unavailable, full, read-only or forbidden into one line with the remedy."""
     try:
         yield
     except (MlflowException, requests.RequestException, SQLAlchemyError) as error:

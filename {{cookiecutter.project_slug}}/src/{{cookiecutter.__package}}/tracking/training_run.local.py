@@ -1,4 +1,4 @@
-"""A training, or a search of many, as an MLflow run."""
+"""A training, or a search with many trials, as an MLflow run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conventions import Run
 
 @contextlib.contextmanager
 def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
-    """An active MLflow run of the project's experiment; runs that are nested in it are its children."""
+    """An active MLflow run in the project's experiment; nested runs are its children."""
     store.connect()
     with store.errors():
         mlflow.set_experiment(experiment_id=conventions.experiment())

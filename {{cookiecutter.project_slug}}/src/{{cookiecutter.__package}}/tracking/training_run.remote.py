@@ -1,4 +1,4 @@
-"""A training, or a search of many, as an MLflow run, wherever runs go."""
+"""A training, or a search with many trials, as an MLflow run, wherever runs go."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .conventions import Run
 
 @contextlib.contextmanager
 def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
-    """An active MLflow run of the project's experiment; runs that are nested in it are its children.
+    """An active MLflow run in the project's experiment; nested runs are its children.
 
-    For a server, everything is logged to the outbox first and delivered at the end: a server that goes away meanwhile
-    costs no run.
+    For a server, everything is logged to the outbox first and delivered at the end: no run is lost if the server
+    becomes unavailable meanwhile.
     """
     local = conventions.is_local()
     store.connect() if local else outbox.connect()

@@ -1,6 +1,6 @@
-"""Who may do what on the tracking server beyond MLflow's own roles: above all, only a maintainer moves the champion.
+"""Authorization on the tracking server beyond MLflow's own roles: above all, only a maintainer moves the champion.
 
-The server imports this module by itself (`authorization_function` of its configuration), so it imports nothing of the
+The server imports this module by itself (`authorization_function` in its configuration), so it imports nothing of the
 project.
 """
 
@@ -16,18 +16,18 @@ from werkzeug.datastructures import Authorization
 MAINTAINER = "maintainer"
 CHAMPION = "champion"
 MOVES = "move."
-"""Tags that begin so are the registry's log."""
+"""The prefix of the tags that are the registry's log."""
 
 TURN = ".moving"
 GUARDED = ("/registered-models/alias", "/registered-models/set-tag", "/registered-models/delete-tag")
 PEOPLE = "/mlflow/users/list"
-"""Who else there is on the server is no team's business."""
+"""The route that lists the server's users, which teams may not see."""
 
 DESTRUCTIVE = ("/registered-models/delete", "/registered-models/rename", "/model-versions/delete")
 
 
 def authorize() -> Authorization | Response:
-    """The log-in of a request, or the refusal of it."""
+    """The authenticated user of a request, or an error response."""
     login = auth.authenticate_request_basic_auth()
     people = request.path.endswith(PEOPLE)
     if isinstance(login, Response) or not (people or for_maintainers()):
@@ -41,11 +41,11 @@ def authorize() -> Authorization | Response:
 
 
 def for_maintainers() -> bool:
-    """Whether the request would move the champion, or change what the registry remembers of such moves."""
+    """Whether the request would move the champion, or change the registry's log of such moves."""
     if request.method == "GET":
         return False
     if request.path.endswith(DESTRUCTIVE):
-        # A turn of `champion_log.py` belongs to whoever made it.
+        # A lock of `champion_log.py` belongs to the user who made it.
         return not all(name.endswith(TURN) for name in _asked("name"))
     if request.path.endswith("/registered-models/create"):
         return any(MOVES in tags for tags in _asked("tags"))
@@ -55,10 +55,10 @@ def for_maintainers() -> bool:
 
 
 def _asked(name: str) -> list[str]:
-    """Every value that a request gives a field, wherever it stands; what cannot be read counts as the worst."""
+    """Every value that a request has for a field, wherever it is; an unreadable request counts as the most dangerous value."""
     body: object = request.get_data(cache=True) or b"{}"
     try:
-        # MLflow takes JSON in a JSON string too.
+        # MLflow also accepts JSON in a JSON string.
         while isinstance(body, str | bytes):
             body = json.loads(body)
     except ValueError:

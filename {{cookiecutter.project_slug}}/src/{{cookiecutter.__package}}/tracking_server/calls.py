@@ -1,4 +1,4 @@
-"""What the registry's webhook tells: believed only if it was signed a moment ago."""
+"""Calls from the registry's webhook: accepted only if they have a valid and recent signature."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 1 << 20
 
 
 def check(secret: str, headers: Mapping[str, str] | Message[str, str], body: bytes, now: float | None = None) -> str:
-    """Why a call is not to be believed; empty if it is. `body` is the bytes as they came."""
+    """Why a call is refused; empty if it is valid. `body` is the unparsed bytes."""
     moment, name = headers.get("X-MLflow-Timestamp", ""), headers.get("X-MLflow-Delivery-Id", "")
     signed = f"{name}.{moment}.".encode() + body
     expected = "v1," + base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
@@ -31,7 +31,7 @@ def check(secret: str, headers: Mapping[str, str] | Message[str, str], body: byt
 
 
 def listen(host: str, port: int, told: Callable[[bytes], None]) -> http.server.ThreadingHTTPServer:
-    """Take calls in a thread of its own: 204 and `told(body)` for what is believed, 401 for what is not.
+    """Receive calls in a separate thread: 204 and `told(body)` for a valid call, 401 for any other.
 
     Raises:
         UserError: the port cannot be used, or `MLFLOW_WEBHOOK_SECRET` is not set.

@@ -1,4 +1,4 @@
-"""What works between this machine and the tracking server, in five lines."""
+"""Check the connection between this machine and the tracking server, in five lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPERIMENT = "check"
 
 
 def reach() -> str:
-    """Whether the server answers at all."""
+    """Check that the server responds."""
     address = conventions.uri()
     try:
         answer = server_errors.ask(address, "/health")
@@ -34,14 +34,14 @@ def reach() -> str:
 
 
 def log_in() -> str:
-    """Whether it lets this user in."""
+    """Check that it accepts this user's log-in."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
     version = server_errors.reach(conventions.uri(), user)
     return f"{user or 'nobody'} is let in by MLflow {version}"
 
 
 def workspace() -> str:
-    """Whether this user's team is there."""
+    """Check that this user's team exists."""
     team = os.environ.get("MLFLOW_WORKSPACE", "")
     with store.errors():
         mine = [each.name for each in store.connect().list_workspaces()]
@@ -53,7 +53,7 @@ def workspace() -> str:
 
 
 def write() -> str:
-    """Whether runs can be made."""
+    """Check that runs can be created."""
     with store.errors():
         client = store.connect()
         run = client.create_run(conventions.experiment(EXPERIMENT))
@@ -63,7 +63,7 @@ def write() -> str:
 
 
 def artifacts() -> str:
-    """Whether a file comes back as it went; the run of `write` is removed after it."""
+    """Check that a file comes back unchanged; the run of `write` is removed afterwards."""
     try:
         same = _round_trip(os.urandom(1 << 16))
     except UserError as error:
@@ -82,7 +82,7 @@ def _round_trip(sent: bytes) -> bool:
         client.log_artifact(run_id, str(path))
         back = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="check.bin", dst_path=f"{scratch}/back")
         same = Path(back).read_bytes() == sent
-        # Only whoever made the experiment, or a maintainer, may; the run does no harm.
+        # Only the user who made the experiment, or a maintainer, may; the run does no harm.
         with contextlib.suppress(MlflowException):
             client.delete_run(run_id)
     return same
@@ -98,7 +98,7 @@ STEPS: dict[str, Callable[[], str]] = {
 
 
 def main() -> int:
-    """`make tracking-check`: five lines on what works; after the first that does not, the rest is left out."""
+    """`make tracking-check`: five lines on what works; the checks after a failure are skipped."""
     if conventions.is_local():
         raise UserError("runs go to a file here, there is no server to check: set MLFLOW_TRACKING_URI in .env")
     for number, (name, step) in enumerate(STEPS.items()):

@@ -1,4 +1,4 @@
-"""Follow the registry as `model.following` does, and at once when its webhook calls."""
+"""Follow the registry as `model.following` does, and query it at once when its webhook calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import calls
 
 
 def main() -> None:
-    """Ask the registry every few seconds what is to answer, and when it calls `FOLLOW_LISTEN` (host:port), at once."""
+    """Query the registry every few seconds, and at once when it calls `FOLLOW_LISTEN` (host:port)."""
     following.main(_listen)
 
 
@@ -23,7 +23,7 @@ def _listen(woken: threading.Event) -> None:
     try:
         calls.listen(host or "127.0.0.1", int(port), lambda _: woken.set())
     except (UserError, ValueError) as error:
-        # Whoever cannot be called asks all the same.
+        # Without calls, the registry is still queried regularly.
         print(
             f"warning: FOLLOW_LISTEN={host}:{port}: {error}; the registry is asked every few seconds", file=sys.stderr
         )

@@ -1,4 +1,4 @@
-"""The team's tracking server on this machine, without containers: MLflow with log-in, workspaces and the guard."""
+"""The team's tracking server on this machine, without containers: MLflow with log-in, workspaces and authorization."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ NAMES = (
     ("S3_SECRET_KEY", 32),
     ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", 0),
 )
-"""What the server has to keep to itself, and how many random bytes each is made of; 0 is a Fernet key."""
+"""The server's secrets, and the number of random bytes of each; 0 is a Fernet key."""
 
 CACHE_SECONDS = 60
-"""A log-in that was checked is trusted for so long: checking costs 0.1 s of a core, and a password that was changed, or
-a user who was removed, is let in for so long by the other worker processes."""
+"""How long a successful log-in is cached: checking it takes 0.1 s of a core. For this long, the other worker processes
+still accept a password that was changed, or a user who was removed."""
 
 ENVIRONMENT = {
-    # A route that no rule of MLflow's names is closed, not open.
+    # A route without a rule in MLflow is denied, not allowed.
     "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
-    # Jobs are for evaluating language models; they would cost seven processes.
+    # Jobs are for evaluating language models; they would take seven processes.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    # MLflow would keep one list of receivers for all workspaces: one team's would hear of another's models.
+    # MLflow would use one list of webhooks for all workspaces: one team would receive calls about another's models.
     "MLFLOW_WEBHOOK_CACHE_TTL": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
@@ -46,7 +46,7 @@ def write_secrets() -> Path:
     """Write strong random secrets for the server to `deploy/tracking-server/.env`, readable by its owner only.
 
     Raises:
-        UserError: the file is there already; other secrets would lock everybody out of what the old ones protect.
+        UserError: the file exists already; new secrets would lock everybody out of what the old ones protect.
     """
     if SECRETS.exists():
         raise UserError(
@@ -78,9 +78,9 @@ def read_secrets() -> dict[str, str]:
 
 
 def settings(data: Path, database: str) -> str:
-    """The configuration of MLflow's log-in: nobody may do anything that no role allows."""
+    """The configuration of MLflow's log-in: without a role nobody may do anything."""
     auth = database if not database.startswith("sqlite") else f"sqlite:///{(data / 'auth.db').as_posix()}"
-    # configparser takes a percent sign for the start of a name.
+    # configparser interprets a percent sign as the start of a name.
     return f"""[mlflow]
 default_permission = NO_PERMISSIONS
 database_uri = {auth.replace("%", "%%")}
@@ -137,7 +137,7 @@ def main() -> None:
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
         **ENVIRONMENT,
     }
-    # The server is nobody's client.
+    # The server itself must not be a client of a server.
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_WORKSPACE"):
         environment.pop(name, None)
     print(

@@ -1,4 +1,4 @@
-"""Who may do what on the tracking server: a workspace for each team, and three roles in it."""
+"""Users of the tracking server: a workspace for each team, and three roles in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..tracking import conventions, store
 from . import start
 
 with warnings.catch_warnings():
-    # The client comes with the server, which warns of its own parts.
+    # The client is part of the server, which prints warnings about itself.
     warnings.simplefilter("ignore")
     from mlflow.server.auth.client import AuthServiceClient
 
@@ -29,13 +29,13 @@ ROLES: dict[str, list[tuple[str, str]]] = {
     "member": [("workspace", "USE"), ("experiment", "EDIT"), ("registered_model", "EDIT")],
     "maintainer": [("workspace", "USE"), ("experiment", "MANAGE"), ("registered_model", "MANAGE")],
 }
-"""What a role may do with all of its workspace: look; train and register; and move the champion (`authorize.py`)."""
+"""The permission of each role for the whole workspace: read; train and register; and move the champion (`authorize.py`)."""
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 
 
 def connect() -> tuple[mlflow.MlflowClient, AuthServiceClient]:
-    """Clients with the administrator's rights: his password is the server's, in `deploy/tracking-server/.env` or the environment.
+    """Clients with the administrator's rights; the password is the server's, in `deploy/tracking-server/.env` or the environment.
 
     Raises:
         UserError: the password is not known here, or the server cannot be used.
@@ -50,13 +50,13 @@ def connect() -> tuple[mlflow.MlflowClient, AuthServiceClient]:
 
 
 def add(name: str, team: str, role: str, bucket: str = "") -> str:
-    """Give a person one role in a team, in place of any other there; gives the password of a person who is new.
+    """Give a person a role in a team, replacing any other there; returns the password of a new user.
 
-    The team's workspace and roles are made when its first person comes. `bucket` is where the artifacts of a new
+    The team's workspace and roles are created with its first user. `bucket` is where the artifacts of a new
     workspace go, instead of the server's own store.
 
     Raises:
-        UserError: a name that the server would not take, an unknown role, or a bucket for a team that is there already.
+        UserError: a name that the server would not accept, an unknown role, or a bucket for a team that exists already.
     """
     for word, value in (("NAME", name), ("TEAM", team)):
         if not NAME.fullmatch(value):
@@ -88,7 +88,7 @@ def add(name: str, team: str, role: str, bucket: str = "") -> str:
 
 
 def _take_back(auth: AuthServiceClient, name: str, team: str) -> None:
-    """Take back what MLflow gave a person as the maker of an experiment or a model: from now on the new role counts."""
+    """Revoke the permissions that MLflow gave a person as creator of an experiment or a model: only the new role counts."""
     held = auth._request("/api/3.0/mlflow/users/permissions/list", "GET", params={"username": name})["permissions"]
     with WorkspaceContext(team):
         for each in held:
@@ -97,10 +97,10 @@ def _take_back(auth: AuthServiceClient, name: str, team: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove a person from the server, with all roles; what they made stays.
+    """Remove a person from the server, with all roles; their runs and models stay.
 
     Raises:
-        UserError: there is nobody of that name.
+        UserError: there is no user with that name.
     """
     _, auth = connect()
     with store.errors():
@@ -110,13 +110,13 @@ def remove(name: str) -> None:
 
 
 def people(auth: AuthServiceClient) -> dict[str, bool]:
-    """Every user of the server, and whether that is an administrator."""
+    """Every user of the server, and whether they are an administrator."""
     answer = auth._request("/api/2.0/mlflow/users/list", "GET")
     return {user["username"]: bool(user["is_admin"]) for user in answer["users"]}
 
 
 def listing() -> Iterable[str]:
-    """A line a person and team: what the role may do."""
+    """A line per person and team: the permissions of the role."""
     _, auth = connect()
     with store.errors():
         yield f"{'user':16} {'team':16} {'role':12} may"
@@ -130,7 +130,7 @@ def listing() -> Iterable[str]:
 
 
 def save(name: str, team: str, password: str) -> None:
-    """Put what a client needs into this folder's `.env`, readable by its owner only."""
+    """Write a client's settings to this folder's `.env`, readable by its owner only."""
     path = ROOT / ".env"
     path.touch(mode=0o600)
     lines = client_lines(name, team, password)
@@ -140,7 +140,7 @@ def save(name: str, team: str, password: str) -> None:
 
 
 def client_lines(name: str, team: str, password: str) -> list[str]:
-    """The lines of a client's `.env`; without a password, none for it."""
+    """The lines of a client's `.env`; the password is left out if there is none."""
     lines = {
         "MLFLOW_TRACKING_URI": conventions.uri(),
         "MLFLOW_TRACKING_USERNAME": name,

@@ -1,4 +1,4 @@
-"""Let the registry call an address when an alias moves or a version comes."""
+"""Let the registry call a URL when an alias moves or a version is created."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EVENTS: list[WebhookEventStr | WebhookEvent] = ["model_version.created", "model_
 
 
 def create(url: str, team: str) -> str:
-    """Register `url` for what the team's registry does, in place of an earlier registration; gives the signing secret.
+    """Register `url` for events of the team's registry, replacing an earlier registration; returns the signing secret.
 
     Raises:
-        UserError: there is no such team, or the server does not take the address; it must be https and public, unless the server was told otherwise.
+        UserError: there is no such team, or the server refuses the URL; it must be https and public, unless the server is configured otherwise.
     """
     client, _ = users.connect()
     secret = secrets.token_urlsafe(32)
@@ -42,7 +42,7 @@ def create(url: str, team: str) -> str:
 
 
 def main() -> None:
-    """`make tracking-webhook`: have URL called when a version is made or an alias moves."""
+    """`make tracking-webhook`: let the registry call URL when a version is created or an alias moves."""
     parser = argparse.ArgumentParser(prog="make tracking-webhook", description=main.__doc__)
     parser.add_argument("--url", default="", help="make tracking-webhook URL=https://hooks.example.org/mlflow")
     parser.add_argument("--team", default=os.environ.get("MLFLOW_WORKSPACE", ""), help="whose registry (TEAM=team-a)")

@@ -1,4 +1,4 @@
-"""How far a model's metrics can be trusted: intervals, parts of the rows, calibration, folds."""
+"""How reliable a model's metrics are: intervals, segments, calibration, folds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..data.clean import Dataset
 from . import export
 
 FEW = 6
-"""A feature with up to so many values is looked at value by value, one with more by quarters of the rows."""
+"""A feature with at most this many values is split by value, one with more into quarters of the rows."""
 
 LEAST_ROWS = 30
 RESAMPLES, MOST = 200, 20_000
@@ -34,7 +34,7 @@ def several(folds: int) -> int:
 
 
 class Evaluate(params.Section):
-    """In how many folds each training is cross-validated too, or none."""
+    """The number of folds with which each training is also cross-validated; 0 for none."""
 
     table = "evaluate"
     folds: Annotated[int, AfterValidator(several)] = Field(default=0, ge=0, le=20)
@@ -45,17 +45,17 @@ def details(
 ) -> dict[str, Any]:
     """`intervals`, `segments` and, for a probability, `calibration` for the card, from `Predictor.measured` scores.
 
-    `inside` says, where that is known, for which rows the truth is inside the answer's interval, shape (n,).
+    `inside` tells, if known, for which rows the truth is inside the answer's interval, shape (n,).
     """
     known = {"intervals": interval(newest.target, scores, seed), "segments": segments(newest, scores, inside)}
     return known | ({"calibration": calibration(newest.target, scores)} if problem.TASK == "binary" else {})
 
 
 def beats_no_model(card: dict[str, Any], by: float) -> str:
-    """Why a trained model is worth having at all, in one sentence.
+    """Compare a trained model with the baseline; returns the result in one sentence.
 
     Raises:
-        UserError: it is not; the message has both figures.
+        UserError: it is not better; the message has both figures.
     """
     metric, unit = problem.METRIC, f" {problem.UNIT}" if problem.UNIT else ""
     score, baseline = card["metrics"][metric], card["metrics"][f"baseline_{metric}"]
@@ -68,10 +68,10 @@ def beats_no_model(card: dict[str, Any], by: float) -> str:
 
 
 def interval(actual: NDArray[np.float64], scores: NDArray[Any], seed: int) -> dict[str, tuple[float, float]]:
-    """Where each metric lies in 95 of 100 resamples of the n rows (percentile bootstrap, Efron 1979).
+    """The 95 % interval of each metric, from resamples of the n rows (percentile bootstrap, Efron 1979).
 
-    Of very many rows a resample has `MOST` (m out of n, Bickel, Götze and van Zwet 1997): how far it strays from the metric of all rows shrinks
-    with the root of what was left out.
+    With very many rows a resample has `MOST` (m out of n, Bickel, Götze and van Zwet 1997): its deviation from the metric of all rows is scaled
+    with the square root of the share.
     """
     rng, most, value = np.random.default_rng(seed), min(len(actual), MOST), metrics.metrics(actual, scores)
     resamples = (rng.integers(0, len(actual), most) for _ in range(RESAMPLES))
@@ -83,9 +83,9 @@ def interval(actual: NDArray[np.float64], scores: NDArray[Any], seed: int) -> di
 
 
 def segments(newest: Dataset, scores: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> list[dict[str, Any]]:
-    """The metrics of parts of the validation rows: of each value of `problem.SEGMENTS`, or of quarters where it has many.
+    """The metrics of segments of the validation rows: of each value of `problem.SEGMENTS`, or of quarters if it has many.
 
-    `scores` are those of `Predictor.measured`. Parts of under `LEAST_ROWS` rows tell nothing and are left out.
+    `scores` are those of `Predictor.measured`. Segments with fewer than `LEAST_ROWS` rows are left out.
     """
     found = []
     for name in problem.SEGMENTS:
@@ -98,7 +98,7 @@ def segments(newest: Dataset, scores: NDArray[Any], inside: NDArray[np.bool_] | 
 
 
 def parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """What each part is called, and which rows it has; by the record's own words where the feature is one of its fields."""
+    """The name of each segment, and its rows; with the record's own values if the feature is one of its fields."""
     values = columns[name] if name in columns else problem.features(columns)[:, problem.FEATURES.index(name)]
     if values.dtype == object:
         for text in sorted({value for value in values.tolist() if value is not None}):
@@ -117,7 +117,7 @@ def parts(name: str, columns: Columns) -> Iterator[tuple[str, NDArray[np.bool_]]
 
 
 def calibration(actual: NDArray[np.float64], scores: NDArray[Any]) -> list[dict[str, float]]:
-    """For tenths of n rows by their probability of class 1, shape (n,): what was said, what came true, how many rows."""
+    """For tenths of n rows by their probability of class 1, shape (n,): the predicted and the true share, and the number of rows."""
     parts = [part for part in np.array_split(np.argsort(scores, kind="stable"), 10) if len(part)]
     return [
         {"said": float(scores[part].mean()), "came_true": float(actual[part].mean()), "rows": len(part)}
@@ -126,7 +126,7 @@ def calibration(actual: NDArray[np.float64], scores: NDArray[Any]) -> list[dict[
 
 
 def folds(dataset: Dataset, settings: params.Params, number: int) -> dict[str, float]:
-    """Mean and standard deviation over so many folds of each metric (`cv_rmse`, `cv_rmse_std`); nothing for 0."""
+    """Mean and standard deviation of each metric over the folds (`cv_rmse`, `cv_rmse_std`); empty for 0."""
     if not number:
         return {}
     found = pd.DataFrame(each_fold(dataset, settings, number))
@@ -135,9 +135,9 @@ def folds(dataset: Dataset, settings: params.Params, number: int) -> dict[str, f
 
 
 def each_fold(dataset: Dataset, settings: params.Params, number: int) -> Iterator[dict[str, float]]:
-    """The metrics of one fold after the other.
+    """The metrics of each fold.
 
-    Where rows have a time, each fold is validated with what comes after it; otherwise every fold has the same share of
+    If rows have a time, each fold is validated with later rows; otherwise every fold has the same share of
     each class.
     """
     from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit

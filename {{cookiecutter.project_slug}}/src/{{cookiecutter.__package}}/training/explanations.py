@@ -1,4 +1,4 @@
-"""What explanations need of a trained model: the leaves of its trees, or rows to compare with."""
+"""The data for explanations of a trained model: the leaves of its trees, or reference rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..model.bundle import Bundle
 from ..model.explain import EXTRA, Explanation, Scores, scaled
 
 MOST_LEAVES = 60_000
-"""Forests with more leaves are explained by sampled orders: a record would take longer by all of their leaves."""
+"""Forests with more leaves are explained by sampled orders: computing with all leaves would take longer."""
 
 COUNTED_ROWS = 50_000
 REFERENCE_ROWS = 20
 TOLERANCE = 0.005
-"""How far the parts' sum may be from a score: log-odds near certainty lose digits."""
+"""The maximum difference between the parts' sum and a score: log-odds near certainty lose digits."""
 
 SCALES = {"NONE": "", "LOGISTIC": "log-odds", "SOFTMAX": "log-odds"}
 NOBODY = 1e-6
@@ -30,13 +30,13 @@ Nodes = dict[int, tuple[bytes, int, float, bool, int, int]]
 
 
 def prepared(bundle: Bundle, matrix: NDArray[np.float32], scores: Scores) -> tuple[bytes, dict[str, str]]:
-    """The content of `explain.npz`, and what the card says of explanations.
+    """The content of `explain.npz`, and the card's entry about explanations.
 
-    `matrix` has the training rows, shape (n, features); `scores` is the exported model. Leaves are used where what they
-    give sums to the model's own scores; where that is not so, this code does not understand the graph.
+    `matrix` has the training rows, shape (n, features); `scores` is the exported model. Leaves are used if their
+    parts sum to the model's own scores; if not, this code does not understand the graph.
     """
     rng = np.random.default_rng(0)
-    # Every row is counted at each node of each tree: of many rows a part tells the shares as well.
+    # Every row is counted at each node of each tree: with many rows, a part of them gives the same shares.
     found = _leaves(bundle, matrix[rng.choice(len(matrix), COUNTED_ROWS)] if len(matrix) > COUNTED_ROWS else matrix)
     if found:
         arrays, scale = found
@@ -44,7 +44,7 @@ def prepared(bundle: Bundle, matrix: NDArray[np.float32], scores: Scores) -> tup
         rows = matrix[:50]
         explained = Bundle(bundle.graph, bundle.card | {"explanation": made[1]}, {EXTRA: made[0]})
         base, contributions = Explanation(explained, scores).parts(rows)
-        # Of several classes the most probable one's score is split; otherwise there is one.
+        # With several classes, the score of the most probable one is split; otherwise there is only one.
         wanted = scaled(scores(rows), scale).max(axis=1)
         if np.abs(base + contributions.sum(axis=1) - wanted).max() <= TOLERANCE:
             return made
@@ -62,7 +62,7 @@ def _pack(arrays: Arrays, method: str, scale: str) -> tuple[bytes, dict[str, str
 
 
 def _leaves(bundle: Bundle, matrix: NDArray[np.float32]) -> tuple[Arrays, str] | None:
-    """Every leaf with the way to it, and the scale that its weight is on; nothing where the model is no set of trees."""
+    """Every leaf with the path to it, and the scale of its weight; None if the model is not an ensemble of trees."""
     if not bundle.file.endswith(".onnx"):
         return None
     steps = [node for node in onnx.load_model_from_string(bundle.graph).graph.node if node.op_type != "Identity"]
@@ -76,7 +76,7 @@ def _leaves(bundle: Bundle, matrix: NDArray[np.float32]) -> tuple[Arrays, str] |
         ways += [((tree, leaf), way) for leaf, way in _walk(nodes, matrix)]
     depth = max(1, *(len(way) for _, way in ways))
     shape = (len(ways), depth)
-    # What a leaf does not ask for passes always, in all of the training rows: it adds nothing.
+    # A feature that a leaf does not test always passes, with a share of 1: it contributes nothing.
     arrays: Arrays = {
         "feature": np.zeros(shape, np.int32),
         "low": np.full(shape, -np.inf, np.float32),
@@ -112,7 +112,7 @@ def _weights(given: dict[str, Any]) -> dict[tuple[int, int], list[float]]:
 
 
 def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]]:
-    """Each leaf of a tree, and for each feature on the way to it: low, high, whether a missing value passes, share."""
+    """Each leaf of a tree, and for each feature on the path to it: low, high, whether a missing value passes, share."""
     unfinished: list[tuple[int, Way, NDArray[np.float32]]] = [(0, {}, matrix)]
     while unfinished:
         number, way, rows = unfinished.pop()
@@ -120,12 +120,12 @@ def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]
         if mode == b"LEAF":
             yield number, way
             continue
-        # A test for "at most" is one for "under" the next number that there is.
+        # A test for "at most" is one for "less than" the next float.
         limit = np.nextafter(np.float32(value), np.float32(np.inf)) if mode == b"BRANCH_LEQ" else np.float32(value)
         values = rows[:, feature]
         passes = (values < limit) | (np.isnan(values) & missing)
         low, high, known, share = way.get(feature, (-np.inf, np.inf, True, 1.0))
-        # No way has a share of nothing, so that factors can be divided by.
+        # No path has a share of 0, because factors are divided by it.
         part = (passes.sum() + NOBODY) / (len(rows) + 2 * NOBODY)
         under = low, min(high, limit), known and missing, share * part
         over = max(low, limit), high, known and not missing, share * (1 - part)
@@ -133,7 +133,7 @@ def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]
 
 
 def _trees(given: dict[str, Any]) -> dict[int, Nodes]:
-    """Tree -> node -> what it tests, of which feature, whether a missing value passes, and where rows go."""
+    """Tree -> node -> its test, its feature, whether a missing value passes, and the next nodes."""
     tracks = given.get("nodes_missing_value_tracks_true") or [0] * len(given["nodes_treeids"])
     named = ("treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids")
     columns = [given[f"nodes_{name}"] for name in named]

@@ -1,4 +1,4 @@
-"""From a fitted estimator to a file that is no pickle, and the proof that both say the same."""
+"""Export a fitted estimator to a file that is not a pickle, and check that both give the same scores."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..base.errors import UserError, first_line
 
 
 def export(estimator: Any, settings: params.Params, say: Callable[[str], None]) -> tuple[bytes, dict[str, Any]]:
-    """The fitted estimator as an ONNX graph, or as a skops file, and what the card says of that.
+    """The fitted estimator as an ONNX graph, or as a skops file, and the card's entry about the file.
 
-    `export.format` is `onnx`, `skops`, or `auto`: a graph where there is a converter, else a skops file.
+    `export.format` is `onnx`, `skops`, or `auto`: a graph if there is a converter, else a skops file.
 
     Raises:
-        UserError: a graph is asked for and there is no converter, or the file would have types that nobody declared.
+        UserError: a graph is required and there is no converter, or the file would have types that are not declared.
     """
     known = estimators.find(settings.model.estimator)
     if settings.export.format != "skops":
@@ -44,7 +44,7 @@ def export(estimator: Any, settings: params.Params, say: Callable[[str], None]) 
 
 
 def scores(estimator: Any, matrix: NDArray[np.float32]) -> NDArray[Any]:
-    """What the estimator itself says, in the shape that the predictor gives."""
+    """The estimator's own scores, in the shape of the predictor's."""
     if problem.TASK == "regression":
         return np.asarray(estimator.predict(matrix)).reshape(len(matrix))
     table = np.asarray(estimator.predict_proba(matrix))
@@ -55,7 +55,7 @@ def check_parity(expected: NDArray[Any], exported: NDArray[Any], tolerance: floa
     """The largest difference between the estimator's and the exported model's scores, both of the same shape.
 
     Raises:
-        UserError: it is over the tolerance, in the unit of the scores.
+        UserError: it is above the tolerance, in the unit of the scores.
     """
     difference = float(np.abs(np.asarray(expected, np.float64) - exported).max())
     if not difference <= tolerance:

@@ -1,4 +1,4 @@
-"""The pictures that a person looks at before trusting a model; each run keeps them."""
+"""Plots for judging a model; each run logs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..data.clean import Dataset
 from ..metrics import METRICS
 
 ROWS = 2_000
-"""How many validation rows importance and partial dependence are taken of."""
+"""The number of validation rows for permutation importance and partial dependence."""
 
 
 def all_plots(newest: Dataset, scores: NDArray[Any], estimator: Any, segments: Any) -> dict[str, Figure]:
@@ -70,13 +70,13 @@ def dropped(actual: NDArray[np.float64], matrix: NDArray[np.float32], estimator:
 
 
 def partial_dependence(matrix: NDArray[np.float32], estimator: Any, drops: NDArray[np.float64]) -> Figure:
-    """What the model says on average for values of the four most important features (Friedman 2001)."""
+    """The model's mean prediction for values of the four most important features (Friedman 2001)."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     features = np.argsort(-drops)[:4].tolist()
     axes = figure.subplots(1, len(features), squeeze=False).ravel()
     target = {"target": 0} if problem.TASK == "multiclass" else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a feature that changes nothing has a flat line
+        warnings.simplefilter("ignore", UserWarning)  # a feature without effect has a flat line
         PartialDependenceDisplay.from_estimator(
             estimator, matrix[:500], features, feature_names=problem.FEATURES, ax=axes, grid_resolution=30, **target
         )

@@ -1,4 +1,4 @@
-"""What a training reads, measures and puts into the bundle at this level, put together in one place."""
+"""What a training reads, measures and puts into the bundle at this level."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..model.bundle import Bundle
 from ..model.predictor import Predictor
 
 rows = read.rows
-"""Where training data come from."""
+"""Reads the training data."""
 
 
 def measure(
     older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params
 ) -> dict[str, Any]:
-    """What the card says of the model's worth: metrics on the validation rows, on the training rows, without a model.
+    """The card's entries about quality: metrics on the validation rows, on the training rows, without a model.
 
-    `seen` and `scores` are the predictor's `measured` of the training rows and of the validation rows.
+    `seen` and `scores` are the predictor's `measured` for the training rows and for the validation rows.
     """
     return {"metrics": metrics.compared(newest.target, scores, older.target, seen)}
 
@@ -31,7 +31,7 @@ def measure(
 def enclose(
     bundle: Bundle, predictor: Predictor, older: Dataset, features: NDArray[np.float32], seen: NDArray[Any]
 ) -> Bundle:
-    """The bundle with what else belongs in it; `features` are those of the training rows, (n, features), `seen` their scores."""
+    """The bundle with its additional files; `features` are those of the training rows, (n, features), `seen` their scores."""
     return bundle
 
 

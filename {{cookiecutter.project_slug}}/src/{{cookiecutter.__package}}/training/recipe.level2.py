@@ -1,4 +1,4 @@
-"""What a training reads, measures, draws and puts into the bundle at this level, put together in one place."""
+"""What a training reads, measures, draws and puts into the bundle at this level."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from . import evaluate, explanations, plots
 QUANTILES, MOST = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], 8
 
 rows = data_lock.rows
-"""Where training data come from."""
+"""Reads the training data."""
 
 
 def measure(
     older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params
 ) -> dict[str, Any]:
-    """What the card says of the model's worth: metrics, their intervals, segments, calibration and folds.
+    """The card's entries about quality: metrics, their intervals, segments, calibration and folds.
 
-    `seen` and `scores` are the predictor's `measured` of the training rows and of the validation rows.
+    `seen` and `scores` are the predictor's `measured` for the training rows and for the validation rows.
     """
     found = metrics.compared(newest.target, scores, older.target, seen)
     found |= evaluate.folds(older, settings, evaluate.Evaluate.load().folds)
@@ -46,7 +46,7 @@ def measure(
 def enclose(
     bundle: Bundle, predictor: Predictor, older: Dataset, features: NDArray[np.float32], seen: NDArray[Any]
 ) -> Bundle:
-    """The bundle with what explanations, the model card and checks for drift need; `features` (n, features), `seen` their scores."""
+    """The bundle with the data for explanations, model card and drift; `features` (n, features), `seen` their scores."""
     content, about = explanations.prepared(bundle, features, predictor.of_features)
     columns = drift.seen(features, seen)
     usual = drift.reference(columns)
@@ -56,8 +56,8 @@ def enclose(
 
 
 def seen_values(older: Dataset, features: NDArray[np.float32]) -> dict[str, Any]:
-    """What n training rows had, for the model card: `shares` of the most frequent values of categories, by the record's
-    own words, and quantiles (`reference`) of every other feature; `features` (n, features)."""
+    """The values of n training rows, for the model card: `shares` of the most frequent values of categories, as in the
+    record, and quantiles (`reference`) of every other feature; `features` (n, features)."""
     words = [
         name for name in problem.FEATURES
         if name in older.columns and (name in problem.CATEGORIES or older.columns[name].dtype == object)

@@ -64,7 +64,7 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
 
 
 def verdict(card: dict[str, Any]) -> Iterator[str]:
-    """Lines for a person: the metric, how sure it is, and whether the model is worth having."""
+    """Lines to print: the metric, its uncertainty, and whether the model is better than the baseline."""
     name, unit = problem.METRIC, f" {problem.UNIT}" if problem.UNIT else ""
     score, baseline = card["metrics"][name], card["metrics"][f"baseline_{name}"]
     low, high = card.get("intervals", {}).get(name, (None, None))
@@ -79,7 +79,7 @@ def verdict(card: dict[str, Any]) -> Iterator[str]:
 
 
 def card(run_id: str, tags: dict[str, str], older: Dataset, newest: Dataset, settings: params.Params) -> dict[str, Any]:
-    """What the bundle says of its origin, its data and its inputs."""
+    """The bundle's description of its origin, its data and its inputs."""
     return {
         "name": conventions.model_name(),
         "run_id": run_id,
@@ -106,7 +106,7 @@ def card(run_id: str, tags: dict[str, str], older: Dataset, newest: Dataset, set
 
 
 def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
-    """Log metrics, figures and the bundle to the active run; gives the model's URI."""
+    """Log metrics, figures and the bundle to the active run; returns the model's URI."""
     import pandas as pd
     from mlflow.models import ModelSignature, infer_signature
 

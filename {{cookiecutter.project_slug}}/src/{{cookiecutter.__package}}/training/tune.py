@@ -1,4 +1,4 @@
-"""Search for better parameters: trials that several processes share, resumed where they were stopped."""
+"""Search for better parameters: trials that several processes share, and that resume after an interruption."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from . import evaluate, recipe
 COMPLETE, PRUNED = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
 FOLDS = 3
 MOST_FAILED = 3
-"""After so many trials that the estimator refused, and none that ended, the ranges are wrong and not the luck."""
+"""After this many trials that the estimator refused, without any that ended, the ranges must be wrong."""
 
 HEARTBEAT_SECONDS = 20
-"""A trial whose process has not been heard of for three times as long counts as failed, and the others go on."""
+"""A trial whose process has sent no heartbeat for three times this long counts as failed, and the others continue."""
 
 
 class Tune(params.Section):
-    """Where `make tune` looks: `[low, high]`, `[low, high, "log"]` or a list of choices for each parameter."""
+    """What `make tune` searches: `[low, high]`, `[low, high, "log"]` or a list of choices for each parameter."""
 
     table = "tune"
     space: dict[str, list[Any]] = Field(default_factory=dict)
@@ -50,7 +50,7 @@ def space(settings: params.Params) -> dict[str, Any]:
     """The parameters to search and their ranges: `[tune.space]` of params.toml, else the estimator's own.
 
     Raises:
-        UserError: neither knows any.
+        UserError: neither has any.
     """
     name = settings.model.estimator
     found = Tune.load().space or estimators.find(name).ranges
@@ -81,11 +81,11 @@ def changed(settings: params.Params, values: Mapping[str, Any]) -> params.Params
 
 
 def study(dataset: Dataset, settings: params.Params) -> optuna.Study:
-    """The study of this data, estimator and space; what was tried before is in it."""
+    """The study of this data, estimator and space, with its earlier trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     (ROOT / ".cache").mkdir(exist_ok=True)
-    # What a trial's value depends on, so that no study goes on with trials of something else.
+    # Everything that a trial's value depends on, so that a study never continues with trials of something else.
     fixed = settings.model_dump(exclude={"data": {"source", "sample_rows"}, "export": True})
     about = json.dumps([fixed, space(settings), problem.METRIC, folds()], sort_keys=True)
     matrix = hashlib.sha256(about.encode() + problem.features(dataset.columns).tobytes() + dataset.target.tobytes())
@@ -93,23 +93,23 @@ def study(dataset: Dataset, settings: params.Params) -> optuna.Study:
     name = f"{conventions.model_name()} {matrix.hexdigest()[:16]}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
     found = optuna.create_study(storage=kept, study_name=name, load_if_exists=True, pruner=pruner)
-    # Two processes that drew by the same seed would try the same.
+    # Two processes with the same seed would try the same parameters.
     found.sampler = optuna.samplers.TPESampler(seed=settings.data.seed + len(found.trials), constant_liar=True)
     return found
 
 
 def folds() -> int:
-    """In how many folds a trial is measured."""
+    """The number of folds in which a trial is measured."""
     return int(evaluate.Evaluate.load().folds or FOLDS)
 
 
 def _store() -> optuna.storages.RDBStorage:
-    """Where trials are kept: `TUNE_STORAGE` for several machines (PostgreSQL), else an SQLite file."""
+    """Where trials are stored: `TUNE_STORAGE` for several machines (PostgreSQL), else an SQLite file."""
     address = os.environ.get("TUNE_STORAGE") or f"sqlite:///{(ROOT / '.cache' / 'tune.db').as_posix()}"
     options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
     beats: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": 3 * HEARTBEAT_SECONDS}
     reason: object = ""
-    # Of processes that begin together, all make the tables; the slower ones find some there.
+    # If processes start together, all of them create the tables; the slower ones find some there.
     for _ in range(5):
         try:
             return optuna.storages.RDBStorage(address, engine_kwargs=options, **beats)
@@ -125,10 +125,10 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
     """Try parameters until the study has `trials` that ended, or for `timeout` seconds; each is an MLflow run.
 
     A trial's value is the mean loss over the folds of the older rows; one that is worse than the median of the others
-    so far is given up early. The validation rows are not looked at.
+    so far is stopped early. The validation rows are not used.
 
     Raises:
-        UserError: no trial has ended, or a range is for a parameter that the estimator does not know.
+        UserError: no trial has ended, or a range is for a parameter that the estimator does not have.
     """
     older, _ = split(dataset, settings.data.validation_share, settings.data.seed)
     found, ranges = study(dataset, settings), space(settings)
@@ -206,7 +206,7 @@ def plots(found: optuna.Study) -> dict[str, Any]:
 
 
 def apply(values: Mapping[str, Any], settings: params.Params, path: Path = ROOT / "params.toml") -> str:
-    """Write the values into the estimator's table of params.toml, and leave the rest as it is; gives the difference."""
+    """Write the values to the estimator's table of params.toml, leaving the rest unchanged; returns the difference."""
     before = path.read_text(encoding="utf-8")
     document = tomlkit.parse(before)
     model = document.setdefault("model", tomlkit.table())
@@ -224,7 +224,7 @@ def apply(values: Mapping[str, Any], settings: params.Params, path: Path = ROOT 
 
 
 def main() -> None:
-    """`make tune`: search until there are TRIALS, or for TIMEOUT seconds; stopped, it goes on where it was."""
+    """`make tune`: search until there are TRIALS, or for TIMEOUT seconds; after an interruption it resumes."""
     parser = argparse.ArgumentParser(prog="make tune", description=main.__doc__)
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make tune DATA=...)")
     parser.add_argument("--trials", type=int, default=30, help="how many trials in all (TRIALS=100)")

@@ -1,4 +1,4 @@
-"""What is in files of data: their columns, the types and values of these, and what can be learned from one of them."""
+"""The contents of data files: columns, their types and values, and which task a target column implies."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ...base.errors import UserError
 from ...data import read
 
 FEW = 30
-"""Up to so many values a text column has choices, and a whole-number target has classes."""
+"""With at most this many values, a text column has choices, and an integer target has classes."""
 
 SOME = 50_000
-"""So many rows, spread over all of them, are looked at one by one."""
+"""The number of rows, spread evenly, that are inspected one by one."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the data: `kind` is int, float, bool, time, day or str; `values` are those of `SOME` rows, None where missing."""
+    """A column of the data: `kind` is int, float, bool, time, day or str; `values` are those of `SOME` rows, None if missing."""
 
     given: str
     name: str
@@ -43,12 +43,12 @@ class Column:
 
     @property
     def known(self) -> list[Any]:
-        """The values that are there."""
+        """The values that are not missing."""
         return [value for value in self.values if value is not None]
 
     @functools.cached_property
     def numbers(self) -> NDArray[np.float64]:
-        """A number for each of `values`, NaN where missing: times in seconds, texts by their place among all that are there."""
+        """A number for each of `values`, NaN if missing: times in seconds, texts by their index in sorted order."""
         if self.kind == "str":
             place = {value: float(number) for number, value in enumerate(sorted(set(self.known)))}
             return np.array([place.get(value, np.nan) for value in self.values])
@@ -81,7 +81,7 @@ def look(path: Path) -> list[Column]:
 
 
 def spelled(given: str) -> str:
-    """A column's name as a field of a record can have it."""
+    """A column's name converted to a valid field name."""
     plain = unicodedata.normalize("NFKD", given).encode("ascii", "ignore").decode()
     name = re.sub(r"\W+", "_", plain).strip("_").lower() or "column"
     taken = keyword.iskeyword(name) or hasattr(BaseModel, name)
@@ -104,7 +104,7 @@ def _column(given: str, chunks: pa.ChunkedArray, dialect: read.Dialect) -> Colum
 
 
 def _typed(given: str, values: pa.Array, dialect: read.Dialect) -> tuple[str, pa.Array]:
-    """The kind of a column, and its values as that."""
+    """The kind of a column, and its values converted to it."""
     if pa.types.is_null(values.type):
         values = values.cast(pa.string())
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -129,7 +129,7 @@ def _typed(given: str, values: pa.Array, dialect: read.Dialect) -> tuple[str, pa
 
 
 def _parsed(values: pa.Array, dialect: read.Dialect) -> pa.Array:
-    """A column of text as what all of its values can be read as; text where they begin with a nought, as codes do."""
+    """A text column converted to the type that all of its values have; still text if they begin with a zero, as codes do."""
     text = read.present(values)
     if text.null_count < len(text) and not pc.any(pc.match_substring_regex(text, r"^0\d+$")).as_py():
         for kind in (float, np.datetime64, bool):
@@ -141,10 +141,10 @@ def _parsed(values: pa.Array, dialect: read.Dialect) -> pa.Array:
 
 
 def task(target: Column, wanted: str = "") -> tuple[str, list[Any]]:
-    """What a target asks for, and its classes: two are `binary`, a few `multiclass`, other numbers `regression`.
+    """The task that a target implies, and its classes: two are `binary`, a few `multiclass`, other numbers `regression`.
 
     Raises:
-        UserError: it never changes, it is text with too many values, or it is not what is `wanted`.
+        UserError: it is constant, it is text with too many values, or it does not fit the task that is `wanted`.
     """
     found = sorted(set(target.known))
     if target.distinct < 2:

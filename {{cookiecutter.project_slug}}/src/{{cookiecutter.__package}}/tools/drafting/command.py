@@ -1,4 +1,4 @@
-"""`make problem`: a first problem.py from a file of data, its sample and its tests, finished by answering questions."""
+"""`make problem`: generate a first problem.py, its sample and its tests from a data file, with questions to the user."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .text import Plan
 
 Ask = Callable[[str, bool], bool]
 LEAST_ROWS = 500
-"""What `[validation] min_rows` asks for unless the data have fewer."""
+"""The default of `[validation] min_rows`, unless the data have fewer rows."""
 
 
 def plan(given: argparse.Namespace, ask: Ask) -> Plan:
-    """What to draft, from what was typed and what was asked.
+    """The plan for the draft, from the arguments and the answers to questions.
 
     Raises:
-        UserError: a file or a column will not do.
+        UserError: a file or a column is not usable.
     """
     columns = look(given.source)
     known = {name: column for column in columns for name in (column.name, column.given)}
@@ -78,7 +78,7 @@ def _timely(column: Column) -> Column:
 
 
 def _clock(columns: list[Column]) -> str:
-    """The time that rows are ordered by: of those that are never missing, the one that is first in most rows."""
+    """The time by which rows are ordered: among columns without missing values, the one that is earliest in most rows."""
     times = [
         column for column in columns if column.kind in ("time", "day") and not column.missing and column.distinct > 1
     ]
@@ -86,7 +86,7 @@ def _clock(columns: list[Column]) -> str:
 
 
 def write(made: Plan) -> Iterator[str]:
-    """Put the draft in the place of what was there, which is kept in `.cache`; a line for each file."""
+    """Write the draft over the existing files, which are saved in `.cache`; a line for each file."""
     files = {
         params.PACKAGE / "problem.py": text.problem(made),
         params.PACKAGE / "problem.json": json.dumps(text.seen(made)) + "\n",
@@ -112,7 +112,7 @@ def write(made: Plan) -> Iterator[str]:
 
 
 def _fitting(settings: str, made: Plan) -> str:
-    """params.toml without what this problem has no use for, and with what its data can fulfil."""
+    """params.toml without the settings that this problem does not use, and with limits that its data can meet."""
     lines, table = [], ""
     for line in settings.splitlines():
         table = line.split("]")[0].strip("[") if line.startswith("[") else table
@@ -125,7 +125,7 @@ def _fitting(settings: str, made: Plan) -> str:
 
 
 def _tidy(path: Path) -> None:
-    """Let ruff sort and break the lines, where it is installed."""
+    """Let ruff sort the imports and format the file, if it is installed."""
     if importlib.util.find_spec("ruff"):
         for words in (["check", "--quiet", "--fix", "--select", "I,F401"], ["format", "--quiet"]):
             command = [sys.executable, "-m", "ruff", *words, "--extension", "partial:python", str(path)]
@@ -133,7 +133,7 @@ def _tidy(path: Path) -> None:
 
 
 def _asked(question: str, default: bool) -> bool:
-    """The answer of the person at the terminal; Enter takes the default."""
+    """The answer of the user at the terminal; Enter takes the default."""
     while True:
         said = input(f"{question} [{'Y/n' if default else 'y/N'}] ").strip().lower()
         if said in ("", "y", "yes", "n", "no"):
@@ -142,10 +142,10 @@ def _asked(question: str, default: bool) -> bool:
 
 
 def typed(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was typed, on the command line unless `words` are given.
+    """The arguments of the command line, or `words` if given.
 
     Raises:
-        UserError: the file or the target is not said.
+        UserError: the file or the target is missing.
     """
     parser = argparse.ArgumentParser(prog="make problem", description=main.__doc__)
     parser.add_argument("--source", default="", help="CSV or Parquet file, or a folder (FROM=data.csv)")
@@ -165,7 +165,7 @@ def typed(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """`make problem`: draft problem.py from FROM, a CSV or Parquet file or a folder of them, whose column TARGET is to be predicted."""
+    """`make problem`: draft problem.py from FROM, a CSV or Parquet file or a folder of them, to predict its column TARGET."""
     given = typed()
     asking = sys.stdin.isatty() and not given.yes
     try:

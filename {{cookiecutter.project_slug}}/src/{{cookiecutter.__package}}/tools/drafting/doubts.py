@@ -1,4 +1,4 @@
-"""Which columns a record should not have, and why: a person decides, or the defaults do."""
+"""Columns that probably do not belong in a record, and why; the user or the defaults decide."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ...data.clean import TELLING, together
 from .columns import Column
 
 FOLDS_ROWS = 4_000
-"""On so many rows it is tried whether a column tells the target by itself."""
+"""The number of rows on which each column is tested for telling the target."""
 
 WORDS = 4
-"""Text of so many words is taken for something that a person wrote."""
+"""Text with at least this many words counts as written by a person."""
 
 
 OFFSET = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*(Z|[+-]\d{2}:?\d{2})")
-"""A time that says how far its clock is from UTC; a record's times are those of the clock on the wall."""
+"""A time with an offset from UTC; a record's times are local times."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a column may not belong in the record, and whether it stays out of it unless somebody says otherwise."""
+    """Why a column may not belong in the record, and whether it is left out by default."""
 
     column: Column
     why: str
@@ -33,7 +33,7 @@ class Doubt:
 
 
 def identifier(columns: list[Column]) -> Column | None:
-    """The column that names each row, if there is one: it never repeats, and is text without choices or a running number."""
+    """The column that identifies each row, if there is one: it never repeats, and is text without choices or a running number."""
     unique = [
         c for c in columns if c.distinct == c.rows > 1 and c.kind in ("str", "int") and not c.choices and not _abroad(c)
     ]
@@ -42,7 +42,7 @@ def identifier(columns: list[Column]) -> Column | None:
 
 
 def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> Iterator[Doubt]:
-    """Columns of nothing, names of rows, text of people, times that come later, and what tells the target; in this order."""
+    """Constant columns, identifiers, free text, times that come later, and columns that tell the target; in this order."""
     clock = next((column for column in columns if column.name == time), None)
     left = []
     for column in columns:
@@ -66,7 +66,7 @@ def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> I
 
 
 def heavy(target: Column) -> bool:
-    """Whether most values of a positive number are small beside a few, so that its logarithm is easier to learn."""
+    """Whether a positive target is skewed, with most values small beside a few, so that its logarithm is easier to learn."""
     values = target.numbers[~np.isnan(target.numbers)]
     if values.min() < 0 or values.max() <= 0:
         return False
@@ -98,7 +98,7 @@ def _prose(column: Column) -> bool:
 
 
 def _running(column: Column) -> bool:
-    """Whether whole numbers are as many as the range that they span, or rise from row to row."""
+    """Whether integers fill the range that they span, or rise from row to row."""
     if column.kind != "int" or column.missing:
         return False
     return bool(column.most - column.least == column.rows - 1 and column.rows > 20)
@@ -119,7 +119,7 @@ def _later(column: Column, clock: Column | None) -> str:
 
 
 def _telling(column: Column, target: Column, classes: bool) -> str:
-    """Whether a small tree of this column alone foretells the target all but exactly, on rows that it was not made with."""
+    """Whether a small tree on this column alone predicts the target almost exactly, on rows that it was not trained on."""
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import cross_val_predict
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor

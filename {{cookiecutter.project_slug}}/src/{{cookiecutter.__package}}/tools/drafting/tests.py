@@ -1,4 +1,4 @@
-"""The text of the tests that are about the problem itself; a person adds what only a person knows."""
+"""The text of the tests for the problem itself; the user adds what follows from domain knowledge."""
 
 from __future__ import annotations
 

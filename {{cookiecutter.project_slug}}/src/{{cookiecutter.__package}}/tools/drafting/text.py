@@ -1,4 +1,4 @@
-"""The text of a problem.py for columns of data, and what was seen of each for its sample."""
+"""The text of a problem.py for columns of data, and the statistics of each column for its sample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .columns import Column
 
 QUANTILES = np.linspace(0, 1, 11)
 TEXTS = 40
-"""So many texts of a column, at most, stand in the file that the sample is drawn from, for each group of the target."""
+"""The maximum number of texts per column in the sample's statistics, for each group of the target."""
 
 STEPS = {"int": 1, "time": 1_000_000, "day": 86_400_000_000}
 """What drawn values are rounded to: whole numbers, seconds and days as microseconds."""
@@ -25,7 +25,7 @@ METRICS = {"regression": "rmse", "binary": "roc_auc", "multiclass": "log_loss"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be predicted from what: the answers to every question of the draft."""
+    """What is predicted from what: the decisions that the draft is based on."""
 
     source: str
     target: Column
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def answer(self) -> str:
-        """The field of an answer that is compared with what came true."""
+        """The field of an answer that is compared with the truth."""
         return f"predicted_{self.target.name}"
 
 
@@ -107,11 +107,11 @@ def _quoted(value: Any) -> str:
 
 
 def _field(column: Column) -> str:
-    """A field of the record, all that is known of it in one line."""
+    """A field of the record with all its constraints in one line."""
     optional, default = (" | None", " = None") if column.missing else ("", "")
     said = [f"title={_quoted(column.given)}"] if column.given != column.name else []
     if column.kind in ("int", "float"):
-        # A little more room than was seen: tomorrow's values are not yesterday's.
+        # The bounds are a little wider than the data: future values differ.
         room = max(abs(column.least), abs(column.most), 1)
         said += [
             f"ge={0 if column.least >= 0 else math.floor(column.least - room)}, le={math.ceil(column.most + room)}"
@@ -126,7 +126,7 @@ def _field(column: Column) -> str:
 
 
 def _example(column: Column) -> Any:
-    """A value from the middle, or the one that is there most often, as JSON has it."""
+    """The median, or the most frequent value, as JSON."""
     if column.kind in ("str", "bool"):
         return max(sorted(set(column.known)), key=column.known.count) if column.distinct <= 100 else column.known[0]
     middle = sorted(column.known)[len(column.known) // 2]
@@ -151,7 +151,7 @@ def _answer(plan: Plan) -> Iterator[str]:
 
 
 def seen(plan: Plan) -> dict[str, Any]:
-    """What `fields.drawn` draws from: for each column quantiles or some texts, by class or by quarter of the target."""
+    """The statistics for `fields.drawn`: for each column quantiles or some texts, by class or by quarter of the target."""
     target = plan.target
     if plan.classes:
         groups = np.array([plan.classes.index(value) if value is not None else -1 for value in target.values])

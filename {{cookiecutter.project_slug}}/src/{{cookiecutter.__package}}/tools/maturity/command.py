@@ -1,4 +1,4 @@
-"""`make maturity`: which practices of MLOps this project has, what shows it, and what would supply the next one."""
+"""`make maturity`: which MLOps practices this project has, the evidence for each, and the command for the next one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from . import engineering, models, operation
 from .project import Found, Project
 
 BELOW = 4
-"""The exit code that says that LEVEL is not reached."""
+"""The exit code if LEVEL is not reached."""
 
 
 CLIMB = """pipx run cruft update --variables-to-update '{"maturity_level": "%d"}'"""
 
 
 class Practice(NamedTuple):
-    """What a level asks for: its name, how it is tried, and the command that would supply it."""
+    """A practice that a level requires: its name, how it is checked, and the command that establishes it."""
 
     level: int
     name: str
@@ -61,23 +61,23 @@ PRACTICES = (
 
 
 def judge(project: Project, wanted: list[str]) -> Iterator[tuple[Practice, Found]]:
-    """Try the practices, all or those that are wanted, one after the other."""
+    """Check the practices, all or those that are wanted, one after the other."""
     for practice in PRACTICES:
         if practice.name in wanted or not wanted:
             try:
                 yield practice, practice.look(project)
-            except Exception as error:  # a project that is judged may be broken in any way
+            except Exception as error:  # the project under test may be broken in any way
                 yield practice, Found("no", first_line(error))
 
 
 def level(found: list[tuple[Practice, Found]]) -> int:
-    """The highest level whose practices are all there, with those below; -1 where not even a model was tracked."""
+    """The highest level for which all practices are there, with those of the levels below; -1 if not even a model was tracked."""
     lacking = [practice.level for practice, each in found if each.verdict != "yes"]
     return min(lacking, default=PRACTICES[-1].level + 1) - 1
 
 
 def main() -> int:
-    """`make maturity`: try each practice and show the evidence; with LEVEL=3 the exit code says whether that level is reached."""
+    """`make maturity`: check each practice and print the evidence; with LEVEL=3 the exit code tells whether that level is reached."""
     parser = argparse.ArgumentParser(prog="make maturity", description=main.__doc__)
     parser.add_argument("--level", default="", help="exit code 4 where this level is not reached (LEVEL=3)")
     parser.add_argument("--project", type=Path, default=ROOT, help="another project's folder (FOLDER=../other)")
@@ -115,7 +115,7 @@ def main() -> int:
 
 
 def _generated(project: Path) -> int:
-    """Of which level the project's files are: what was asked when it was made; -1 where nobody knows."""
+    """The maturity level that the project was generated with; -1 if unknown."""
     file = project / ".cruft.json"
     found = re.search(r'"maturity_level": "(\d)"', file.read_text(encoding="utf-8")) if file.is_file() else None
     return int(found[1]) if found else -1

@@ -21,20 +21,20 @@ from .project import Found, Project
 PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
 
 MUTATIONS = 3
-"""So many mistakes are made, one at a time."""
+"""The number of mistakes that are tried, one at a time."""
 
 SKIPPED = (".git", ".venv", ".pipenv", ".cache", "mlflow.db", "mlartifacts", "mlruns", "node_modules", "__pycache__", "predictions", "scored", "data")  # fmt: skip
-"""What a copy that is only tested needs not have."""
+"""What a copy for tests does not need."""
 
 OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn,
     ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
 }  # fmt: skip
-"""The operators of mutation testing (Offutt et al. 1996): each becomes another one of its kind."""
+"""The operators of mutation testing (Offutt et al. 1996): each is replaced by another one of its kind."""
 
 
 def locked(project: Project) -> Found:
-    """The lock belongs to the list of packages, and names the content of each."""
+    """The lock matches the list of packages, and has a hash of each."""
     text = project.text("Pipfile.lock")
     if not text:
         others = [name for name in ("uv.lock", "poetry.lock", "pdm.lock") if project.text(name)]
@@ -54,10 +54,10 @@ def locked(project: Project) -> Found:
     ]
     if bare:
         return Found("no", f"Pipfile.lock has no hash of {', '.join(bare[:3])}{' and more' * (len(bare) > 3)}")
-    # What make calls pipenv is a path of this project's folder, where the project has one of its own.
+    # make's command for pipenv may be a path in this project's folder.
     words = shlex.split(os.environ.get("PIPENV", "pipenv"))
     words[0] = shutil.which(str(ROOT / words[0])) or shutil.which(words[0]) or ""
-    # A machine's own package index is part of what pipenv compares, and none of the lock.
+    # A machine's own package index is part of pipenv's comparison, but not of the lock.
     plain = functools.partial(project.run, PIPENV_IGNORE_VIRTUALENVS="1", PIP_CONFIG_FILE=os.devnull)
     done = plain(*words, "verify") if words[0] else None
     if done is None or "Pipfile" not in done.stdout + done.stderr:
@@ -81,7 +81,7 @@ def tested(project: Project) -> Found:
 
 
 def noticed(project: Project) -> Found:
-    """The tests fail where the code is wrong: mistakes are made in a copy, in what the tests use most."""
+    """The tests fail if the code is wrong: mistakes are made in a copy, in the functions that the tests use most."""
     tried, missed = 0, []
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / project.path.name
@@ -101,12 +101,12 @@ def noticed(project: Project) -> Found:
     if not missed:
         return Found("yes", f"{tried} of {tried} mistakes that were made in a copy were noticed")
     evidence = f"{tried - len(missed)} of {tried} mistakes were noticed, one in {missed[0]} was not"
-    # Some mistakes change nothing that could be noticed.
+    # Some mistakes change nothing that a test could detect.
     return Found("no" if len(missed) == tried else "yes" if 2 * len(missed) < tried else "partly", evidence)
 
 
 def _copy(project: Project, target: Path) -> None:
-    """What the project's repository has; of one without commits all but what SKIPPED names at its top."""
+    """Copy what the project's repository contains; without commits, everything except SKIPPED at the top."""
     if tracked := project.git("ls-files", "-z", "--cached", "--others", "--exclude-standard"):
         for name in filter(None, tracked.split("\0")):
             if (project.path / name).is_file():
@@ -118,7 +118,7 @@ def _copy(project: Project, target: Path) -> None:
 
 
 def _mistakes(project: Project) -> Iterator[tuple[str, str, str]]:
-    """For functions that tests call most, each of another file: the file, the function, and the file's text with one operator wrong."""
+    """For the functions that tests call most, each from another file: the file, the function, and the file's text with one operator wrong."""
     used: collections.Counter[tuple[str, str]] = collections.Counter()
     for path in project.files("tests/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -131,7 +131,7 @@ def _mistakes(project: Project) -> Iterator[tuple[str, str, str]]:
     for path in project.files("src/**/*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for function in (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)):
-            # `split.split(...)` is that of split.py; a name alone was imported from somewhere.
+            # `split.split(...)` is the function in split.py; a name alone was imported from another module.
             count = used[path.stem, function.name] + used["", function.name]
             places = [each for each in ast.walk(function) if isinstance(each, ast.Compare | ast.BinOp)]
             if count and any(_operator(each) in OPPOSITE for each in places):
@@ -154,7 +154,7 @@ def _operator(node: ast.Compare | ast.BinOp) -> type[ast.AST]:
 
 
 def checked(project: Project) -> Found:
-    """CI runs the tests whenever somebody pushes or asks for a merge."""
+    """CI runs the tests on each push or merge request."""
     for step in workflows.steps(project):
         if step.events & {"push", "pull_request"}:
             said = [project.run("make", "-n", target).stdout for target in workflows.targets(step.line)]
@@ -167,7 +167,7 @@ def checked(project: Project) -> Found:
 
 
 def image(project: Project) -> Found:
-    """An image's recipe installs what the lock names, on a base that is named by its content, for a user that is not root."""
+    """The image is built from the lock, on a base image pinned by digest, for a user that is not root."""
     text = re.sub(r"\\\n\s*", " ", project.text("Dockerfile"))
     lines = [line.strip() for line in text.splitlines() if not line.strip().startswith("#")]
     locks = r"(pipenv\S* (sync|install .*--deploy)|pip3? install .*--require-hashes|uv sync .*(--frozen|--locked)|poetry install)[^&|]*"

@@ -1,4 +1,4 @@
-"""The practices of levels 3 and 4: what was refused, answered, came true, taken back, seen and decided."""
+"""The practices of levels 3 and 4: refused models, logged predictions, ground truth, rollback, monitoring and decisions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from . import workflows
 from .project import Found, Project, day
 
 LATE_SECONDS = 30
-"""So long after a move of the champion an answer may still be that of the one before."""
+"""How long after a move of the champion the one before may still answer."""
 
 STALE_DAYS = 30
-"""A monitor that has looked at nothing for so long watches nothing."""
+"""A monitor without a look for this long counts as stopped."""
 
 
 def refused(project: Project) -> Found:
-    """A model that was worse was refused, by the gate that is there now."""
+    """A worse model was refused, by the current gate."""
     unknown = ""
     for run in project.runs(wanted="tags.verdict = 'worse'"):
         what = (
@@ -40,7 +40,7 @@ def refused(project: Project) -> Found:
 
 
 def answered(project: Project) -> Found:
-    """Each prediction is kept with its version."""
+    """Each prediction is logged with its version."""
     if not project.answers:
         return Found("no", "there is no log of predictions")
     last = project.answers[-1]
@@ -48,7 +48,7 @@ def answered(project: Project) -> Found:
 
 
 def served(project: Project) -> Found:
-    """What answered last was the champion of that moment."""
+    """The last answer came from the champion of that time."""
     mine = [each for each in project.answers if each["role"] == "champion"]
     if not mine:
         return Found("no", "there is no log of predictions by a champion")
@@ -64,7 +64,7 @@ def served(project: Project) -> Found:
 
 
 def came_true(project: Project) -> Found:
-    """What came true is joined with what was predicted."""
+    """The truth is joined with the predictions."""
     done = project.command("quality")
     counted = re.search(r"([\d,]+) of ([\d,]+) predictions wait", done.stdout) if done else None
     if counted is None:
@@ -76,7 +76,7 @@ def came_true(project: Project) -> Found:
 
 
 def taken_back(project: Project) -> Found:
-    """A champion was taken back, and the one before answered again."""
+    """A champion was rolled back, and the one before answered again."""
     for note in reversed(project.log):
         if note["action"] == "rollback" and note["alias"] == "champion":
             return Found("yes", f"{note['at']}, {note['by']}: from version {note['was']} to {note['now']} ({note['reason'][:80]})")  # fmt: skip
@@ -84,7 +84,7 @@ def taken_back(project: Project) -> Found:
 
 
 def deployed(project: Project) -> Found:
-    """A workflow brings what answers to an environment."""
+    """A workflow deploys to an environment."""
     words = r"make(?: \S+)* deploy|kubectl (?:\S+ )*(?:apply|rollout|set)|helm (?:upgrade|install)|terraform apply|docker (?:push|stack deploy)|eb deploy|(?:aws|az|gcloud) (?:\S+ )*(?:\S*deploy\S*|\S*update\S*|sync)"
     for step in workflows.steps(project):
         if step.environment and workflows.runs(step.line, words):
@@ -93,7 +93,7 @@ def deployed(project: Project) -> Found:
 
 
 def watched(project: Project) -> Found:
-    """A monitor has looked at what was answered, lately."""
+    """A monitor has recently checked the answers."""
     found = [each for each in project.runs("monitor", most=1) if "causes" in each.data.tags]
     if not found:
         return Found("no", "no monitor has looked at the predictions")
@@ -128,7 +128,7 @@ def by_steps(project: Project) -> Found:
 
 
 def minded(project: Project) -> Found:
-    """A new champion was watched: kept, or taken back without a person."""
+    """A new champion was watched: kept, or rolled back without a person."""
     for note in reversed(project.log):
         if note["action"] == "keep":
             return Found("yes", f"{note['at']}: version {note['now']} was kept ({note['reason'][:80]})")

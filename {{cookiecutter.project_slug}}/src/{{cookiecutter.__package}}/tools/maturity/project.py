@@ -1,4 +1,4 @@
-"""A project as it is judged: its files, its commits, its commands, and what its tracking store and its services have kept."""
+"""The project under test: its files, commits and commands, its tracking store, and the prediction log of its services."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ...tracking import conventions
 from ...tracking import store as tracking_store
 
 KEPT = ("PATH", "HOME", "USERPROFILE", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT", "PYTHONUTF8", "VIRTUAL_ENV")
-"""What another project's commands get of the environment: no secret of whoever judges it."""
+"""The environment variables that another project's commands get: no secret of the user."""
 
 PATIENCE_SECONDS = 1800
-"""So long a command of the project may take."""
+"""The time limit of a command of the project."""
 
 
 class Found(NamedTuple):
-    """Whether a practice is there, and what shows it: a file, a run, a version, a line of a log."""
+    """Whether a practice is there, and the evidence: a file, a run, a version, a log entry."""
 
     verdict: Literal["yes", "partly", "no"]
     evidence: str
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 @dataclass
 class Project:
-    """A folder that may be this project or another one; what it lacks is empty, never an error."""
+    """The folder of this project or of another one; what it lacks is empty, never an error."""
 
     path: Path
 
@@ -51,7 +51,7 @@ class Project:
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
     def run(self, *command: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, or in a copy of it, with the packages of its own environment."""
+        """Run a command in the project, or in a copy of it, with the packages of its environment."""
         own = self.path == ROOT
         kept = {name: value for name, value in os.environ.items() if own or name in KEPT}
         store = {"MLFLOW_TRACKING_URI": self.store} if self.store and not own else {}
@@ -70,17 +70,17 @@ class Project:
             return subprocess.CompletedProcess(command, 124, "", f"not over after {PATIENCE_SECONDS} s")
 
     def git(self, *words: str) -> str:
-        """What git says of the project; nothing where it has no commits."""
+        """The output of a git command in the project; empty if it has no commits."""
         done = self.run("git", *words)
         return done.stdout if done.returncode == 0 else ""
 
     def has_commit(self, commit: str) -> bool:
-        """Whether its repository has a commit."""
+        """Whether its repository contains a commit."""
         return self.git("cat-file", "-t", commit).strip() == "commit"
 
     @functools.cached_property
     def python(self) -> str:
-        """The interpreter of its environment, else this one."""
+        """The interpreter of its environment, else the current one."""
         found = [self.path / ".venv" / each for each in ("bin/python", "Scripts/python.exe")]
         return next((str(each) for each in found if each.exists()), sys.executable)
 
@@ -91,34 +91,34 @@ class Project:
 
     @functools.cached_property
     def template(self) -> dict[str, Any]:
-        """What pyproject.toml says of the commands and names that a project made from here has."""
+        """The table of pyproject.toml with commands and names, which a project from this template has."""
         return dict(self.about.get("tool", {}).get("mlops-template", {}))
 
     @functools.cached_property
     def name(self) -> str:
-        """What it calls itself."""
+        """The project's name."""
         return str(self.about.get("project", {}).get("name", self.path.name))
 
     @functools.cached_property
     def package(self) -> str:
-        """The Python package that has its commands; nothing where there is none."""
+        """The Python package with its commands; empty if there is none."""
         found = sorted(self.path.glob("src/*/__main__.py"))
         return found[0].parent.name if found else ""
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str] | None:
-        """Run one of its commands; None where it has none of that name."""
+        """Run one of its commands; None if it has no such command."""
         known = self.template.get("commands", {})
         return self.run(self.python, "-m", self.package, *words) if words[0] in known and self.package else None
 
     @functools.cached_property
     def store(self) -> str:
-        """Where its runs are: the environment or .env says so, params.toml, or the files that MLflow makes."""
+        """The address of its tracking store: from the environment or .env, from params.toml, or from the files that MLflow makes."""
         told = os.environ.get("MLFLOW_TRACKING_URI", "")
         kept = dotenv.dotenv_values(self.path / ".env").get("MLFLOW_TRACKING_URI")
         params = tomllib.loads(self.text("params.toml")).get("tracking", {}).get("uri")
         files = {"mlflow.db": "sqlite:///", "mlruns": ""}
         there = [f"{kind}{self.path / name}" for name, kind in files.items() if (self.path / name).exists()]
-        # What the environment says is said of the project that one works in.
+        # Environment variables apply to the project that the user works in.
         places = [told if self.path == ROOT else "", kept, params, *there]
         found = next((str(each) for each in places if each), "")
         database = found.removeprefix("sqlite:///")
@@ -136,7 +136,7 @@ class Project:
         return tracking_store.connect(self.store)
 
     def runs(self, part: str = "", most: int = 200, wanted: str = "") -> list[Run]:
-        """Finished runs of its experiment, or of a part of it such as `monitor`, the latest first; a store in a file is all its own."""
+        """Finished runs of its experiment, or of a part of it such as `monitor`, latest first; from all experiments if the store is a file."""
         found = list(self.client.search_experiments())
         ending = f"/{part}" if part else ""
         if self.store.startswith("http"):
@@ -149,7 +149,7 @@ class Project:
 
     @functools.cached_property
     def model(self) -> RegisteredModel | None:
-        """Its registered model: that of its name, else the latest of a store that is all its own."""
+        """Its registered model: the one with its name, else the latest in a store that belongs to it alone."""
         named = list(self.client.search_registered_models(f"name = '{self.name}'"))
         if named or self.store.startswith("http"):
             return next(iter(named), None)
@@ -158,7 +158,7 @@ class Project:
 
     @functools.cached_property
     def champion(self) -> ModelVersion:
-        """The version that is to answer: the alias champion has it, else it is the newest.
+        """The version that serves: the one with the alias champion, else the newest.
 
         Raises:
             LookupError: none is registered.
@@ -177,13 +177,13 @@ class Project:
 
     @functools.cached_property
     def log(self) -> list[dict[str, str]]:
-        """Who moved what in the registry, when and why, the oldest first."""
+        """The entries of the registry's log: who moved what, when and why, oldest first."""
         tags = self.model.tags if self.model else {}
         return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(conventions.MOVE)]
 
     @functools.cached_property
     def answers(self) -> list[dict[str, Any]]:
-        """What was answered, the oldest first: time, version and role of each prediction of its log."""
+        """Its logged predictions, oldest first: time, version and role of each."""
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "predictions.parquet"
             done = self.command("predictions", "--output", str(file))
@@ -193,11 +193,11 @@ class Project:
         return list(table.sort_by("time").to_pylist())
 
     def files(self, *patterns: str) -> Iterator[Path]:
-        """Its files of some patterns, in a fixed order."""
+        """Its files that match some patterns, in a fixed order."""
         for pattern in patterns:
             yield from sorted(self.path.glob(pattern))
 
 
 def day(milliseconds: int | None) -> str:
-    """A time of MLflow's as a person reads it."""
+    """A timestamp of MLflow as a date."""
     return f"{datetime.fromtimestamp((milliseconds or 0) / 1000, UTC):%Y-%m-%d %H:%M} UTC"

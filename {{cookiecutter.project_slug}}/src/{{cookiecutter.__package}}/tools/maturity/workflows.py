@@ -13,11 +13,11 @@ import yaml
 from .project import Project
 
 ENDURED = re.compile(r"\|\||;\s*(true|exit 0)\s*$|(?<!\|)\|(?!\|)")
-"""What makes a command's failure nobody's concern: another command instead, after, or behind a pipe."""
+"""Shell syntax that hides a command's failure: an alternative, a following command, or a pipe."""
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with tags of its own, as GitLab's `!reference`, whose content is left out."""
+    """YAML with custom tags, such as GitLab's `!reference`, whose content is left out."""
 
 
 Loader.add_multi_constructor("!", lambda *_: None)
@@ -28,7 +28,7 @@ MAIN = ("main", "master", "trunk", "develop")
 
 @dataclass(frozen=True)
 class Step:
-    """A line that CI runs, in which file and job, on which events, and the environment that the job deploys to."""
+    """A line that CI runs, with its file and job, its events, and the environment that the job deploys to."""
 
     file: str
     job: str
@@ -38,7 +38,7 @@ class Step:
 
 
 def steps(project: Project) -> Iterator[Step]:
-    """Every line that GitHub Actions or GitLab CI runs and whose failure fails the job; a file that is no YAML has none."""
+    """Every line that GitHub Actions or GitLab CI runs and whose failure fails the job; a file that is not YAML has none."""
     for path in project.files(".github/workflows/*.yml", ".github/workflows/*.yaml"):
         yield from _github(path.relative_to(project.path).as_posix(), _read(path))
     jobs = dict(_jobs(project, ".gitlab-ci.yml"))
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[Any, Any]:
 
 
 def _github(file: str, content: dict[Any, Any]) -> Iterator[Step]:
-    # YAML 1.1 reads the word `on` as a truth value.
+    # YAML 1.1 reads the word `on` as a boolean.
     given = content.get("on", content.get(True, {}))
     events = frozenset(
         [given] if isinstance(given, str) else [name for name in given or [] if not _elsewhere(given, name)]
@@ -70,7 +70,7 @@ def _github(file: str, content: dict[Any, Any]) -> Iterator[Step]:
 
 
 def _elsewhere(given: Any, name: str) -> bool:
-    """Whether an event is only that of tags, or of branches that are neither the main one nor any."""
+    """Whether an event is only for tags, or for branches other than the main one."""
     only = given.get(name) if isinstance(given, dict) else None
     if name != "push" or not isinstance(only, dict):
         return False
@@ -79,7 +79,7 @@ def _elsewhere(given: Any, name: str) -> bool:
 
 
 def _jobs(project: Project, *patterns: str) -> Iterator[tuple[str, tuple[str, dict[Any, Any]]]]:
-    """What stands at the top of GitLab's files, those that a file includes before its own: name -> file and content."""
+    """The top-level entries of GitLab's files, those of included files first: name -> file and content."""
     for path in project.files(*patterns):
         content = _read(path)
         included = content.pop("include", None) or []
@@ -93,7 +93,7 @@ def _jobs(project: Project, *patterns: str) -> Iterator[tuple[str, tuple[str, di
 
 
 def _extended(name: str, jobs: dict[str, tuple[str, dict[Any, Any]]], depth: int = 0) -> dict[Any, Any]:
-    """A job with what it has from those that it extends."""
+    """A job with the keys of those that it extends."""
     own = jobs[name][1]
     given = own.get("extends") or []
     whole: dict[Any, Any] = {}
@@ -104,7 +104,7 @@ def _extended(name: str, jobs: dict[str, tuple[str, dict[Any, Any]]], depth: int
 
 
 SOURCES = {"push": "push", "merge_request_event": "pull_request", "schedule": "schedule", "web": "workflow_dispatch"}
-"""GitLab's names of what starts a pipeline, and GitHub's."""
+"""GitLab's names for what starts a pipeline, and GitHub's."""
 
 
 def _gitlab(file: str, name: str, job: dict[Any, Any]) -> Iterator[Step]:
@@ -135,7 +135,7 @@ def _off(part: dict[Any, Any]) -> bool:
 
 
 def _lines(script: Any) -> Iterator[str]:
-    """The commands of a script, without comments and without those whose failure is endured."""
+    """The commands of a script, without comments and without those whose failure is ignored."""
     for line in re.sub(r"\\\n\s*", " ", str(script or "")).splitlines():
         command = re.sub(r"(^|\s)#.*$", "", line).strip()
         if command and not ENDURED.search(command):
@@ -143,15 +143,15 @@ def _lines(script: Any) -> Iterator[str]:
 
 
 BEFORE = r"(?:\w+=\S+\s+)*(?:@)?(?:(?:pipenv|uv|poetry|hatch) run (?:--\S+ )*)?(?:\S*python[\d.]*(?:\.exe)? -m |coverage run -m )?"
-"""What may stand before a command: variables, a runner, an interpreter."""
+"""What may precede a command: variables, a runner, an interpreter."""
 
 
 def runs(command: str, words: str) -> bool:
-    """Whether a line runs a command that begins with a pattern, alone or after another one."""
+    """Whether a line runs a command that matches a pattern, alone or after another one."""
     return re.search(rf"(?:^|&&|;)\s*{BEFORE}(?:{words})(?=\s|$)", command) is not None
 
 
 def targets(command: str) -> list[str]:
-    """The targets that a line makes."""
+    """The make targets of a line."""
     found = re.search(r"(?:^|&&|;)\s*make\s+([^&;]+)", command)
     return [word for word in found[1].split() if re.fullmatch(r"[a-zA-Z][\w-]*", word)] if found else []
