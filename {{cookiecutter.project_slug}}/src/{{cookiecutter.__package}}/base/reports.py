@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +42,13 @@ def rounded(values: Sequence[float]) -> list[str]:
     """Numbers with three significant digits, or all digits before the point; with six if two of them would look alike."""
     said = [f"{each:.0f}" if abs(each) >= 100 else f"{each:.3g}" for each in values]
     return said if len(set(said)) == len(set(values)) else [f"{each:g}" for each in values]
+
+
+def png(figure: Any) -> bytes:
+    """A figure of matplotlib's for `write`."""
+    held = io.BytesIO()
+    figure.savefig(held, dpi=90)
+    return base64.b64encode(held.getvalue())
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

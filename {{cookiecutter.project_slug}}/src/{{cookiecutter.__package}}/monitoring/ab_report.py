@@ -125,20 +125,39 @@ def key(row: dict[str, Any]) -> str:
 
 def difference(champion: Arm, challenger: Arm, share: float) -> Interval | None:
     """The interval of the challenger's mean loss minus the champion's; a share of 0 means that both answered the same records."""
+    found = differences(champion, challenger, share)
+    return interval(found) if len(found) >= FIRST_LOOK else None
+
+
+def differences(champion: Arm, challenger: Arm, share: float) -> NDArray[np.float64]:
+    """Numbers in the order of time whose mean is that difference, shape (n,); none where too few truths are known."""
     if min(len(champion.known), len(challenger.known)) < FIRST_LOOK:
-        return None
+        return np.zeros(0)
     lost = [losses([each[2] for each in arm.known], [each[3] for each in arm.known]) for arm in (champion, challenger)]
     if not share:
         ours = {name: value for (_, name, *_), value in zip(champion.known, lost[0].tolist(), strict=True)}
         names = [name for _, name, *_ in challenger.known]
         pairs = [(value, ours[name]) for name, value in zip(names, lost[1].tolist(), strict=True) if name in ours]
-        return (
-            interval(np.array([one - other for one, other in pairs], np.float64)) if len(pairs) >= FIRST_LOOK else None
-        )
+        return np.array([one - other for one, other in pairs], np.float64)
     order = np.argsort([each[0] for arm in (champion, challenger) for each in arm.known], kind="stable")
     tried = np.repeat([False, True], [len(champion.known), len(challenger.known)])
     # The first answer has no earlier ones whose mean could be subtracted.
-    return interval(scores(np.concatenate(lost)[order], tried[order], share)[1:])
+    return scores(np.concatenate(lost)[order], tried[order], share)[1:]
+
+
+def drawn(found: NDArray[np.float64]) -> bytes:
+    """A picture of the mean of n differences and its interval as truths came in: PNG in Base64."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    looks = np.unique(np.geomspace(FIRST_LOOK, len(found), 60).astype(int))
+    mean, low, high = np.array([interval(found[:look]) for look in looks]).T
+    axes.fill_between(looks, low, high, alpha=0.25)
+    axes.plot(looks, mean)
+    axes.axhline(0, color="gray", linewidth=1)
+    axes.set(xlabel="truths known", ylabel=f"challenger's {LOSS} - champion's")
+    return reports.png(figure)
 
 
 def verdict(found: Interval | None, known: int, fair: bool = True) -> tuple[str, str]:
@@ -224,7 +243,8 @@ def main() -> None:
         )
         raise UserError(f"{had}: {does} gives it one")
     arms = collect(said.champion, "champion", max(said.since, challenger.first), said.until, weight), challenger
-    found = difference(*arms, share)
+    differ = differences(*arms, share)
+    found = interval(differ) if len(differ) >= FIRST_LOOK else None
     fair = not share or even(len(arms[0].said), len(arms[1].said), share)
     outcome, why = verdict(found, sum(len(arm.known) for arm in arms), fair)
     text = f"**{outcome}**: {why}\n\n{reports.table(HEADER, table(*arms, share))}\n\nFrom {said.since or 'the beginning'} to {said.until or 'now'}; of each key the first answer.\n"
@@ -233,7 +253,8 @@ def main() -> None:
         params.ROOT / "reports",
         "shadow-report" if given.shadow else "ab-report",
         f"{said.champion} and {said.challenger}",
-        text,
+        f"# Version {said.challenger} beside {said.champion}\n\n{text}",
+        {"the difference and its interval": drawn(differ)} if found else {},
     )
     with (
         store.errors(),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import prometheus_client
+from matplotlib.figure import Figure
 from prometheus_client import CollectorRegistry, Gauge
 
 from .. import problem
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .monitor import Look
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
 
 REPORTS = params.ROOT / "reports"
 MARKED = ("promote", "rollback", "retrain")
@@ -65,15 +59,16 @@ def write(looks: Sequence[Look], alarms: dict[str, str], card: dict[str, Any], n
     _, notes = fetch.registered(conventions.model_name())
     marks = [note for note in notes if note["action"] in MARKED]
     metric = {"in use": problem.METRIC, "on the validation rows": "expected"}
-    figure, axes = plt.subplots(figsize=(8, 2.4), layout="constrained")
-    _lines(axes, looks, marks, f"{problem.METRIC} in use", metric)
-    pictures = {problem.METRIC: _png(figure)}
+    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    _lines(figure.subplots(), looks, marks, f"{problem.METRIC} in use", metric)
+    pictures = {problem.METRIC: reports.png(figure)}
     for name in watched.get("limits", {}):
-        figure, (axes, beside) = plt.subplots(1, 2, figsize=(11, 2.4), width_ratios=(8, 5), layout="constrained")
+        figure = Figure(figsize=(11, 2.4), layout="constrained")
+        axes, beside = figure.subplots(1, 2, width_ratios=(8, 5))
         lines = {"index": f"drift_{name}", "limit": f"limit_{name}"}
         _lines(axes, looks, marks, f"How far {name} is from the training data", lines)
         _bars(beside, card["distribution"][name], now.get(name, []))
-        pictures[name] = _png(figure)
+        pictures[name] = reports.png(figure)
     reports.write(REPORTS, "monitor", f"Monitor: {conventions.model_name()}", "\n\n".join(parts), pictures)
 
 
@@ -121,13 +116,6 @@ def _lines(axes: Axes, looks: Sequence[Look], marks: list[dict[str, str]], title
     )
     axes.set_title(title, fontsize="medium")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _png(figure: Any) -> bytes:
-    held = io.BytesIO()
-    figure.savefig(held, dpi=90)
-    plt.close(figure)
-    return base64.b64encode(held.getvalue())
 
 
 REGISTRY = CollectorRegistry()
