@@ -297,7 +297,8 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
     assert project.files() == sorted([*common, *own])
     assert bool(own) == (answers["maturity_level"] != "0")
     differ = {name for name in common if project.text(name) != twin.text(name)}
-    assert differ <= {"README.md", ".cruft.json"}
+    # What make, pipenv and the graders' settings know of CI is which files `make audit` reads, and who proposes newer packages.
+    assert differ <= {"README.md", ".cruft.json", "Makefile", "Pipfile", "SECURITY.md", "pyproject.toml"}
     for one, other in ((project, "github"), (twin, "gitlab")):
         for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock", ".cruft.json"}:
             found = re.search(ABOUT_CI[other], one.text(name), flags=re.I)

@@ -33,7 +33,7 @@ def project(bake):
 
 
 @needs_mounts
-@pytest.mark.parametrize("kilobytes", [1_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (1_600, 2_300))])
+@pytest.mark.parametrize("kilobytes", [1_200, *(pytest.param(size, marks=pytest.mark.slow) for size in (1_600, 2_300))])
 def test_training_on_a_full_disk_says_so_and_leaves_no_model(project, kilobytes):
     """The disk is full while the store is made, or once the run is being logged."""
     script = (

@@ -46,12 +46,12 @@ def test_a_key_has_the_same_place_on_every_machine_and_in_every_version_of_pytho
     assert place("night bus", "record 7") == pytest.approx(0.2554837410109729, abs=1e-12)
 
 
-@pytest.mark.parametrize("given", [7, 7.0, "7", "7.0", " 7", b"7", Decimal("7.00")])
+@pytest.mark.parametrize("given", [7, 7.0, "7", "7.0", " 7", b"7", Decimal("7.00")], ids=repr)
 def test_an_id_is_the_same_wherever_it_comes_from(given):
     assert known_as(given) == "7"
 
 
-@pytest.mark.parametrize("given", [None, float("nan"), "", " "])
+@pytest.mark.parametrize("given", [None, float("nan"), "", " "], ids=repr)
 def test_no_id_is_none(given):
     assert known_as(given) is None
 

@@ -146,6 +146,7 @@ def columns(rows=200):
         (lambda rng, rows: rng.integers(0, 2, rows), "binary"),
         (lambda rng, rows: rng.choice(["a", "b", "c"], rows), "multiclass"),
     ],
+    ids=["numbers", "two words", "zero and one", "three words"],
 )
 def test_a_draft_knows_types_task_and_time_and_its_parts_fit_together(drafted, values, task):
     module = drafted("what", **columns(), what=values(np.random.default_rng(2), 200))

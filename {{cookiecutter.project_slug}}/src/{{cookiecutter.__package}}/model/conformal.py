@@ -2,7 +2,7 @@
 
 Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World": for rows that are like the validation rows, the
 share `coverage` has its truth inside. This holds for each tenth of the predictions and for each class separately
-(their section 4.5, Mondrian), so that a long ride has a wider interval than a short one and a rare class is covered too.
+(their section 4.5, Mondrian), so that a large prediction may have a wider interval than a small one, and a rare class is covered too.
 """
 
 from __future__ import annotations
@@ -139,13 +139,3 @@ def tried(
             kept = possible(held, said[rows])
             inside[rows], size[rows] = kept[np.arange(len(kept)), target[rows].astype(int)], kept.sum(axis=1)
     return inside, size
-
-
-def covers(answer: Mapping[str, Any], came: Any) -> bool | None:
-    """Whether the truth is inside an answer's interval or set; None if the answer has none."""
-    if any(answer.get(name) in (None, "") or answer[name] != answer[name] for name in FIELDS):
-        return None
-    if problem.TASK == "regression":
-        return bool(answer["low"] <= came <= answer["high"])
-    name = str(came) if problem.TASK == "multiclass" else str(came == 1).lower()
-    return name in str(answer["prediction_set"]).split(",")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
             came = truth.of(row, truths)
             if came is not None and (answer := said(row["answer"])) is not None:
                 found[key].append((came, answer))
-                if (held := conformal.covers(row["answer"], came)) is not None:
+                if (held := covers(row["answer"], came)) is not None:
                     inside[key].append(held)
     for key in sorted(counts, key=lambda each: (each[0].zfill(9), each[1], each[2])):
         pairs = found[key]
@@ -58,6 +58,16 @@ def rows(since: str = "", until: str = "") -> Iterator[tuple[Any, ...]]:
             yield (*key, counts[key], len(pairs), name, f"{value:.4g}", ends, within)
         else:
             yield (*key, counts[key], 0, "", "", "no truth yet", "")
+
+
+def covers(answer: Mapping[str, Any], came: Any) -> bool | None:
+    """Whether the truth is inside an answer's interval or set; None if the answer has none."""
+    if any(answer.get(name) in (None, "") or answer[name] != answer[name] for name in conformal.FIELDS):
+        return None
+    if problem.TASK == "regression":
+        return bool(answer["low"] <= came <= answer["high"])
+    name = str(came) if problem.TASK == "multiclass" else str(came == 1).lower()
+    return name in str(answer["prediction_set"]).split(",")
 
 
 def main() -> None:
