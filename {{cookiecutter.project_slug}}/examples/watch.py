@@ -40,7 +40,7 @@ def main():
     """`make watch`: show predictions and dead letters from now on, or the first COUNT of them."""
     parser = argparse.ArgumentParser(prog="make watch", description=main.__doc__)
     parser.add_argument(
-        "--count", type=int, default=0, help="stop after so many, from the first on (make watch COUNT=20)"
+        "--count", type=int, default=0, help="stop after this many, from the first one (make watch COUNT=20)"
     )
     given = parser.parse_args()
     topics = Stream.load()

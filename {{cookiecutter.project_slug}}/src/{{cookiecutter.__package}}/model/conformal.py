@@ -2,7 +2,7 @@
 
 Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World": for rows that are like the validation rows, the
 share `coverage` has its truth inside. This holds for each tenth of the predictions and for each class separately
-(their section 4.5, Mondrian), so that a large prediction may have a wider interval than a small one, and a rare class is covered too.
+(their section 4.5, Mondrian), so that a large value has a wider interval than a small one and a rare class is covered too.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def watch(new: bool = False) -> Finding:
 def main() -> int:
     """`make monitor`: check the answers since the last look; exit code 4 is an alarm."""
     parser = argparse.ArgumentParser(prog="make monitor", description=main.__doc__)
-    parser.add_argument("--new", action="store_true", help="what was logged since the last look is one window (NEW=1)")
+    parser.add_argument("--new", action="store_true", help="everything since the last look is one window (NEW=1)")
     found = watch(parser.parse_args().new)
     print("reports/monitor.html shows it in a browser")
     return ALARM if found.alarms else 0

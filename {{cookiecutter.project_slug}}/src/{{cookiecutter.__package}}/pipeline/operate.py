@@ -181,11 +181,11 @@ def held() -> str:
 def main() -> None:
     """`make operate`: one round, or one EVERY=5m; `make hold` and `make go` pause and resume it."""
     parser = argparse.ArgumentParser(prog="make operate", description=main.__doc__)
-    parser.add_argument("--every", default="", help="go on for ever, with so long between rounds (EVERY=5m)")
-    parser.add_argument("--new", action="store_true", help="what was logged since the last look is one window (NEW=1)")
-    parser.add_argument("--retrain", default="", help='train again, and why (RETRAIN="new zones")')
-    parser.add_argument("--port", type=int, default=9698, help="with EVERY, what the monitor tells Prometheus is here")
-    parser.add_argument("--note", choices=["hold", "go"], help="stop, or go on")
+    parser.add_argument("--every", default="", help="repeat rounds, with this time between them (EVERY=5m)")
+    parser.add_argument("--new", action="store_true", help="everything since the last look is one window (NEW=1)")
+    parser.add_argument("--retrain", default="", help='retrain for this reason (RETRAIN="new zones")')
+    parser.add_argument("--port", type=int, default=9698, help="with EVERY, the port of the metrics for Prometheus")
+    parser.add_argument("--note", choices=["hold", "go"], help="begin or end a hold")
     parser.add_argument("--reason", default="", help='why (REASON="a holiday")')
     given = parser.parse_args()
     if given.note:

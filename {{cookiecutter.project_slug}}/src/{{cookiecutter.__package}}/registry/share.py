@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make ab", description=main.__doc__)
     parser.add_argument("action", choices=["ab", "shadow"])
     parser.add_argument("--share", default="", help="of the records, from 0 to 1 (SHARE=0.1)")
-    parser.add_argument("--version", default="", help="who is to be challenger (VERSION=2)")
+    parser.add_argument("--version", default="", help="the version to make challenger (VERSION=2)")
     parser.add_argument("--reason", default="", help='why (REASON="to see it in use")')
     given = parser.parse_args()
     if given.share:

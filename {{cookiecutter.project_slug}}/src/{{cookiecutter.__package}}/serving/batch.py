@@ -55,7 +55,7 @@ def main() -> int:
         "--max-rejected", type=float, help="share of rows that may be refused, 0 to 1 (MAX_REJECTED=0.1)"
     )
     parser.add_argument("--engine", choices=["arrow", "spark"], default="arrow", help="who scores (ENGINE=spark)")
-    parser.add_argument("--with", dest="additions", default="", help="what rows also tell, as explain (EXPLAIN=1)")
+    parser.add_argument("--with", dest="additions", default="", help="columns to add, such as explain (EXPLAIN=1)")
     parser.add_argument("--force", action="store_true", help="score again what is up to date (FORCE=1)")
     given = parser.parse_args()
     if not given.input or not given.output:

@@ -153,7 +153,7 @@ def client_lines(name: str, team: str, password: str) -> list[str]:
 def main() -> None:
     """`make tracking-user`: give NAME a ROLE in TEAM; `make tracking-users`: list who may do what."""
     parser = argparse.ArgumentParser(prog="make tracking-user", description=main.__doc__)
-    parser.add_argument("--list", action="store_true", help="list who may do what (make tracking-users)")
+    parser.add_argument("--list", action="store_true", help="list users and their roles (make tracking-users)")
     parser.add_argument("--name", default="", help="make tracking-user NAME=ana TEAM=team-a ROLE=member")
     parser.add_argument("--team", default="", help="the team, which is a workspace of its own")
     parser.add_argument("--role", default="member", help=", ".join(ROLES))
