@@ -73,11 +73,12 @@ benchmarks: environment  ## measure against named peers and write docs/benchmark
 
 BAKE = $(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir build/example .
 
-example: .venv/.ready  ## bake three projects into build/example, as a release publishes them
+example: .venv/.ready  ## bake three projects into build/example; TEMPLATE=address of what they are updated from
 	@rm -rf build/example
 	@$(BAKE) > /dev/null
 	@$(BAKE) problem=churn deployment=batch tracking=remote maturity_level=3 ci=gitlab > /dev/null
 	@$(BAKE) problem=own deployment=streaming maturity_level=4 > /dev/null
+	@test -z "$(TEMPLATE)" || { sed -i.bak 's|"template": "."|"template": "$(TEMPLATE)"|' build/example/*/.cruft.json && rm build/example/*/.cruft.json.bak; }
 	@echo "build/example: $$(ls build/example | tr '\n' ' ')"
 
 docs: .venv/.dev  ## build the documentation site into build/site

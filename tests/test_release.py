@@ -39,10 +39,14 @@ def test_the_changelog_is_ahead_of_the_version_or_has_its_section():
 
 
 def test_three_projects_are_baked_to_be_published():
-    done = subprocess.run(["make", "example"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "example", "TEMPLATE=https://example.com/template"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     for name in ("ride-duration", "customer-churn", "my-model"):
         project = ROOT / "build" / "example" / name
         lock = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
         assert lock["default"]
+        known = json.loads((project / ".cruft.json").read_text(encoding="utf-8"))
+        assert known["template"] == "https://example.com/template", "what is published can be updated"
         assert (project / "README.md").exists()

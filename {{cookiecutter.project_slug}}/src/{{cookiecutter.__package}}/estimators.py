@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import problem
 from .base import params
-from .base.errors import UserError, near
+from .base.errors import UserError, first_line, near
 
 OPSET = {"": 15, "ai.onnx.ml": 3}
 """Old enough for every onnxruntime of recent years, new enough for all converters."""
@@ -74,7 +74,10 @@ class Estimator:
 
 def _xgboost(parameters: Mapping[str, Any]) -> Any:
     # The training libraries are imported only for training.
-    import xgboost
+    try:
+        import xgboost
+    except Exception as error:  # its own, where a library of the system is missing
+        raise UserError(f"xgboost cannot be loaded: {first_line(error)} (macOS: brew install libomp)") from None
 
     return (xgboost.XGBRegressor if problem.TASK == "regression" else xgboost.XGBClassifier)(**parameters)
 

@@ -56,6 +56,29 @@ def test_what_was_measured_on_few_rows_holds_on_many():
     assert inside_of_few.mean() == pytest.approx(inside(held, *world(20_000, 4)).mean(), abs=0.04)
 
 
+@pytest.mark.skipif(not NUMBER, reason="a class has no distance")
+def test_answers_that_are_all_too_high_have_their_truth_inside_too():
+    target, said = world(4_000, 7)
+    for far in (0.0, 30.0, 300.0):
+        held = conformal.fitted(target, said + far, 0.9)
+        low, high = conformal.ends(held, said + far)
+        assert ((low <= target) & (target <= high)).mean() > 0.88
+
+
+@pytest.mark.skipif(problem.TASK != "binary", reason="only a probability has a threshold")
+def test_the_class_that_is_answered_is_among_those_that_cannot_be_ruled_out(sure):
+    predictor = conformal.predictor(sure)
+    predictor._decision = dict.fromkeys(predictor._decision, 0.05)
+    answers = predictor.answers(np.linspace(0, 1, 200, dtype=np.float32))
+    for said, names in zip(answers[problem.TARGET].tolist(), answers["prediction_set"].tolist(), strict=True):
+        assert not isinstance(said, bool) or str(said).lower() in names.split(",")
+
+
+def test_too_few_rows_are_told_in_a_line():
+    with pytest.raises(UserError, match=r"interval.coverage: 8 validation rows"):
+        conformal.tried(*world(8, 6), 0.9)
+
+
 def test_what_is_harder_to_say_has_more_room():
     if NUMBER:
         low, high = conformal.ends(conformal.fitted(*world(5_000, 5), 0.9), np.array([6.0, 49.0]))
@@ -119,13 +142,15 @@ def test_the_card_tells_what_was_measured(sure):
 
 def test_a_model_that_was_made_without_answers_as_ever(trained):
     found = bundle.read(trained.folder)
-    if "interval" not in found.card:
+    if "conformal" not in found.card:
         assert not set(FIELDS) & set(served_model.build(found).predict(few(found)))
 
 
 def test_beside_one_that_knows_a_model_says_that_it_does_not(trained, sure):
     found = bundle.read(trained.folder)
-    without = Bundle(found.graph, {name: each for name, each in found.card.items() if name != "interval"}, found.extras)
+    without = Bundle(
+        found.graph, {name: each for name, each in found.card.items() if name != "conformal"}, found.extras
+    )
     answers = conformal.predictor(without, sure).predict(few(found))
     assert all(value is None or np.isnan(value) for name in FIELDS for value in answers[name].tolist())
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities.model_registry import ModelVersion
 
 from {{ cookiecutter.__package }} import problem
-from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base import params, reports
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.model import bundle, fetch
 from {{ cookiecutter.__package }}.model.bundle import MismatchError, ModelError
@@ -185,6 +185,13 @@ def test_the_pipeline_registers_a_version_that_serves(tmp_path, tracking_store, 
     assert (tmp_path / "docs" / "model-card.md").read_text() == (tmp_path / "reports" / "model-card.md").read_text()
     assert run.run(folder=tmp_path) == "2"
     assert champion() == "1"
+
+
+def test_a_value_with_a_bar_or_an_image_stays_a_value_in_its_cell(tmp_path):
+    odd = reports.table(["value"], [["a|b\nc"], ["![x](https://elsewhere.example/x.png)"]])
+    page = reports.write(tmp_path, "odd", "Odd", odd)[1].read_text()
+    assert "<td>a|b c</td>" in page
+    assert "<img" not in page
 
 
 def test_the_card_says_of_categories_in_the_record_s_words_which_were_frequent(trained, dataset):

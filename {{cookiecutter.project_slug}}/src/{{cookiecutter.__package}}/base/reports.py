@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -44,16 +42,13 @@ def rounded(values: Sequence[float]) -> list[str]:
     return said if len(set(said)) == len(set(values)) else [f"{each:g}" for each in values]
 
 
-def png(figure: Any) -> bytes:
-    """A figure of matplotlib's for `write`."""
-    held = io.BytesIO()
-    figure.savefig(held, dpi=90)
-    return base64.b64encode(held.getvalue())
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in Markdown."""
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *rows))
+    """A table in Markdown; a value with a bar or a line break stays in its cell."""
+    lines = (
+        [" ".join(str(each).split()).replace("|", "\\|") for each in row]
+        for row in (header, ["---"] * len(header), *rows)
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write(
@@ -64,7 +59,7 @@ def write(
     text, document = folder / f"{name}.md", folder / f"{name}.html"
     text.write_text(markdown, encoding="utf-8")
     # Markup inside the Markdown is escaped, not rendered.
-    page = MarkdownIt("commonmark", {"html": False}).enable("table")
+    page = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = page.parse(f"{markdown}\n\n## Pictures\n" if pictures else markdown)
     contents: list[str] = []
     for at, token in enumerate(tokens):

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from .. import problem
 from ..base import params
+from ..base.errors import UserError
 from .bundle import Bundle
 from .predictor import Predictor
 
@@ -48,13 +49,13 @@ class Conformal(Predictor):
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         super().__init__(bundle, threads)
         self.fields = {**Predictor.fields, **FIELDS}
-        self._held = bundle.card.get("interval")
+        self._held = bundle.card.get("conformal")
         if self._held and problem.TASK != "regression":
             names = ["false", "true"]
             if problem.TASK == "multiclass":
                 whole = np.eye(len(self._held["limits"]), dtype=np.float32)
                 names = problem.answer(whole, **self._decision)[problem.TARGET].tolist()
-            self._names = np.array(names, object)
+            self._names = np.array([named(each) for each in names], object)
 
     def answers(self, scores: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """The answers of `Predictor` for n scores, with `FIELDS`, each of shape (n,)."""
@@ -65,13 +66,22 @@ class Conformal(Predictor):
             low, high = ends(self._held, known[problem.TARGET])
             step = 10.0 ** self._held["digits"]
             return {**known, "low": np.floor(low * step) / step, "high": np.ceil(high * step) / step}
-        sets = [",".join(map(str, self._names[row])) for row in possible(self._held, scores)]
+        kept, answered = possible(self._held, scores), known[problem.TARGET]
+        if problem.TASK == "binary" and answered.dtype == bool:
+            # With another threshold than a half the answer may be the less probable class.
+            kept[np.arange(len(kept)), answered.astype(int)] = True
+        sets = [",".join(self._names[row]) for row in kept]
         return {**known, "prediction_set": np.array(sets, object)}
+
+
+def named(name: Any) -> str:
+    """A class as it stands in a set, whose commas separate classes."""
+    return str(name).replace(",", ";")
 
 
 def predictor(bundle: Bundle, *beside: Bundle | None) -> Predictor:
     """The predictor of a bundle; it adds `FIELDS` if it, or one of the models `beside` it, was trained with `[interval] coverage`."""
-    return (Conformal if any(each and "interval" in each.card for each in (bundle, *beside)) else Predictor)(bundle)
+    return (Conformal if any(each and "conformal" in each.card for each in (bundle, *beside)) else Predictor)(bundle)
 
 
 def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> dict[str, Any]:
@@ -90,12 +100,13 @@ def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> 
     edges = np.unique(np.quantile(said, np.linspace(0, 1, parts + 1)[1:-1]))
     part, missed, tail = np.searchsorted(edges, said), target - said, (1 + coverage) / 2
     least, most = float(target.min()), float(target.max())
+    widest = max(most, float(said.max())) - min(least, float(said.min()))
     # An interval contains its answer, also if all answers of a group were too high.
     low, high = (
-        [min(max(_limit(sign * missed[part == each], tail), 0.0), most - least) for each in range(len(edges) + 1)]
+        [min(max(_limit(sign * missed[part == each], tail), 0.0), widest) for each in range(len(edges) + 1)]
         for sign in (-1, 1)
     )
-    digits = 5 - math.ceil(math.log10(most - least or 1))
+    digits = min(5 - math.ceil(math.log10(widest or 1)), 300)
     return {"edges": edges.tolist(), "low": low, "high": high, "least": least, "most": most, "digits": digits}
 
 
@@ -128,7 +139,16 @@ def tried(
     """Whether the truth of n rows is inside, and how wide the interval is (in the target's unit, or in classes), each of shape (n,).
 
     Each fifth of the rows is judged by what `fitted` computes from the others, so that no row judges itself.
+
+    Raises:
+        UserError: there are too few rows, or a record has a field of the same name as one of `FIELDS`.
     """
+    if len(target) < 2 * FOLDS:
+        raise UserError(
+            f"interval.coverage: {len(target)} validation rows are too few for an interval: write 0, or add rows"
+        )
+    if taken := set(FIELDS) & {*problem.Record.model_fields, *problem.Answer.model_fields}:
+        raise UserError(f"interval.coverage: problem.py has a field {min(taken)} already: rename it, or write 0")
     inside, size, fold = np.zeros(len(target), bool), np.zeros(len(target)), np.arange(len(target)) % FOLDS
     for rows in (fold == each for each in range(FOLDS)):
         held = fitted(target[~rows], said[~rows], coverage)

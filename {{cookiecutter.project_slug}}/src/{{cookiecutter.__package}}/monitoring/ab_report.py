@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -145,6 +147,13 @@ def differences(champion: Arm, challenger: Arm, share: float) -> NDArray[np.floa
     return scores(np.concatenate(lost)[order], tried[order], share)[1:]
 
 
+def png(figure: Any) -> bytes:
+    """A figure of matplotlib's for `write`."""
+    held = io.BytesIO()
+    figure.savefig(held, dpi=90)
+    return base64.b64encode(held.getvalue())
+
+
 def drawn(found: NDArray[np.float64]) -> bytes:
     """A picture of the mean of n differences and its interval as truths came in: PNG in Base64."""
     from matplotlib.figure import Figure
@@ -157,7 +166,7 @@ def drawn(found: NDArray[np.float64]) -> bytes:
     axes.plot(looks, mean)
     axes.axhline(0, color="gray", linewidth=1)
     axes.set(xlabel="truths known", ylabel=f"challenger's {LOSS} - champion's")
-    return reports.png(figure)
+    return png(figure)
 
 
 def verdict(found: Interval | None, known: int, fair: bool = True) -> tuple[str, str]:

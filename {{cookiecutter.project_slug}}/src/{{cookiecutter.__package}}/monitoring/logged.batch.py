@@ -32,7 +32,10 @@ def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterat
     Raises:
         UserError: the folder, or the store of its address, cannot be read.
     """
-    fields, said = [field.name for field in schema.FIELDS], [*problem.Answer.model_fields, *conformal.FIELDS]
+    fields, said = (
+        [field.name for field in schema.FIELDS],
+        [*problem.Answer.model_fields, *(set(conformal.FIELDS) - set(problem.Record.model_fields))],
+    )
     system, root = _place(folder)
     for path in _files(system, root):
         name = path[len(root) :].strip("/").removesuffix(ENDING)

@@ -15,6 +15,7 @@ from .. import problem
 from ..base import params, reports
 from ..model import fetch
 from ..tracking import conventions
+from . import ab_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,14 +62,14 @@ def write(looks: Sequence[Look], alarms: dict[str, str], card: dict[str, Any], n
     metric = {"in use": problem.METRIC, "on the validation rows": "expected"}
     figure = Figure(figsize=(8, 2.4), layout="constrained")
     _lines(figure.subplots(), looks, marks, f"{problem.METRIC} in use", metric)
-    pictures = {problem.METRIC: reports.png(figure)}
+    pictures = {problem.METRIC: ab_report.png(figure)}
     for name in watched.get("limits", {}):
         figure = Figure(figsize=(11, 2.4), layout="constrained")
         axes, beside = figure.subplots(1, 2, width_ratios=(8, 5))
         lines = {"index": f"drift_{name}", "limit": f"limit_{name}"}
         _lines(axes, looks, marks, f"How far {name} is from the training data", lines)
         _bars(beside, card["distribution"][name], now.get(name, []))
-        pictures[name] = reports.png(figure)
+        pictures[name] = ab_report.png(figure)
     reports.write(REPORTS, "monitor", f"Monitor: {conventions.model_name()}", "\n\n".join(parts), pictures)
 
 

@@ -66,7 +66,7 @@ def covers(answer: Mapping[str, Any], came: Any) -> bool | None:
         return None
     if problem.TASK == "regression":
         return bool(answer["low"] <= came <= answer["high"])
-    name = str(came) if problem.TASK == "multiclass" else str(came == 1).lower()
+    name = conformal.named(came) if problem.TASK == "multiclass" else str(came == 1).lower()
     return name in str(answer["prediction_set"]).split(",")
 
 

@@ -86,8 +86,12 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved
 
     `raw` has the columns as they were read, before rows were dropped.
     """
+    private = getattr(problem, "PRIVATE", ())
     choices = {field.name: field.choices for field in schema.FIELDS}
-    profile = [[name, *_profile(values, choices.get(name, ()))] for name, values in clean.prepared(raw).items()]
+    profile = [
+        [name, *_profile(values, choices.get(name, ()), few=0 if name in private else FEW)]
+        for name, values in clean.prepared(raw).items()
+    ]
     parts = [
         f"# Data report: {dataset.name}",
         "\n".join(clean.describe(dataset)),
@@ -109,7 +113,7 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved
     return "\n\n".join(parts) + "\n"
 
 
-def _profile(values: NDArray[Any], choices: tuple[Any, ...]) -> list[str]:
+def _profile(values: NDArray[Any], choices: tuple[Any, ...], few: int = FEW) -> list[str]:
     """Type, share of missing values, minimum, median and maximum, number of values (listed, if few), and those that are not a choice."""
     kinds = {"f": "number", "i": "number", "M": "time", "b": "yes or no", "O": "text"}
     missing = schema.missing(values)
@@ -118,11 +122,11 @@ def _profile(values: NDArray[Any], choices: tuple[Any, ...]) -> list[str]:
     ends, count = [""] * 3, f"{len(known):,}"
     if values.dtype.kind != "O" and len(ordered):
         ends = [str(ordered[at]) for at in (0, len(ordered) // 2, -1)]
-    elif len(known) <= FEW:
+    elif len(known) <= few:
         shares = pd.Series(ordered).value_counts(normalize=True)
         count += ": " + ", ".join(f"{value} ({share:.1%})" for value, share in shares.items())
     strange = sorted(str(value) for value in known - set(choices)) if choices else []
-    return [kinds[values.dtype.kind], f"{missing.mean():.1%}", *ends, count, ", ".join(strange[:5])]
+    return [kinds.get(values.dtype.kind, "text"), f"{missing.mean():.1%}", *ends, count, ", ".join(strange[:5])]
 
 
 Moved = tuple[str, float, float, int, int]

@@ -75,12 +75,12 @@ the data back, trains, and compares the metrics.
 
 
 def _interval(card: dict[str, Any]) -> str:
-    if "interval" not in card:
+    if "conformal" not in card:
         return ""
     inside, size = card["metrics"]["interval_coverage"], card["metrics"]["interval_size"]
     what = problem.UNIT if problem.TASK == "regression" else "classes"
     return (
-        f"Answers say how sure they are: {card['interval']['coverage']:.1%} of the truths are to be inside, {inside:.1%} of those of the "
+        f"Answers say how sure they are: {card['conformal']['coverage']:.1%} of the truths are to be inside, {inside:.1%} of those of the "
         f"validation rows were (each fifth judged by the others), at {size:.3g} {what} on average.\n\n"
     )
 

@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from flask import Flask, Response, abort, render_template, request
@@ -34,7 +35,7 @@ MAX_ERRORS = 20
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 """Headers of each page and error: resources of this service only, no framing; responses are not sniffed as pages."""
@@ -74,7 +75,10 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     @app.route("/", methods=["GET", "POST"])
     def page() -> Response:
         posted = request.method == "POST"
-        if posted and request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        # Over plain HTTP browsers send no Sec-Fetch-Site.
+        other = urlsplit(request.headers.get("Origin") or request.host_url).netloc != request.host
+        site = request.headers.get("Sec-Fetch-Site", "cross-site" if other else "none")
+        if posted and site not in ("same-origin", "none"):
             abort(403, "a page of another site may not have its visitors fill the log of predictions")
         sent = request.form if posted else request.args
         given = {field.name: sent[field.name] for field in schema.FIELDS if sent.get(field.name)}
@@ -171,7 +175,6 @@ def _asked(predictor: Predicts, given: dict[str, str]) -> tuple[dict[str, Any], 
     try:
         record = RECORD.validate_python(typed, strict=False)
     except ValidationError as error:
-        predictor.refused(1)
         found = error.errors(include_url=False, include_context=False, include_input=False)
         return {}, {str(each["loc"][0]) if each["loc"] else "": each["msg"] for each in found}
     rows, columns = _answered(predictor, [record], [secrets.token_hex(16)])
@@ -248,7 +251,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9696, help="make serve PORT=9700")
     given = parser.parse_args()
-    if sys.platform == "win32":
+    if os.name == "nt":
         raise UserError("gunicorn does not run on Windows: use WSL, or the container image")
     # The workers read the fetched models from disk: this keeps MLflow out of them.
     served_model.begin()

@@ -222,4 +222,4 @@ def _ids(given: pa.Array) -> NDArray[Any]:
 
 
 def _answer(values: NDArray[Any]) -> pa.Array:
-    return pa.array(values, pa.string() if values.dtype == object else None)
+    return pa.array(values, pa.string() if values.dtype == object else None, from_pandas=True)

@@ -40,7 +40,7 @@ def measure(
     if inside is None or size is None:
         return told
     found |= {"interval_coverage": float(inside.mean()), "interval_size": float(size.mean())}
-    return told | {"interval": {"coverage": wanted, **conformal.fitted(newest.target, scores, wanted)}}
+    return told | {"conformal": {"coverage": wanted, **conformal.fitted(newest.target, scores, wanted)}}
 
 
 def enclose(
@@ -62,10 +62,16 @@ def seen_values(older: Dataset, features: NDArray[np.float32]) -> dict[str, Any]
         name for name in problem.FEATURES
         if name in older.columns and (name in problem.CATEGORIES or older.columns[name].dtype == object)
     ]  # fmt: skip
-    quantiles = pd.DataFrame(features, columns=problem.FEATURES).drop(columns=words).quantile(QUANTILES).round(4)
+    private = set(getattr(problem, "PRIVATE", ())) & set(problem.FEATURES)
+    numbers = pd.DataFrame(features, columns=problem.FEATURES).drop(columns=private | set(words))
+    quantiles = numbers.quantile(QUANTILES)
     quantiles = quantiles.dropna(axis=1)  # a feature that is missing in every row has none
-    counts = {name: pd.Series(older.columns[name]).value_counts(normalize=True) for name in words}
-    shares = {name: {str(value): share for value, share in each.head(MOST).items()} for name, each in counts.items()}
+    counts = {
+        name: pd.Series(older.columns[name]).value_counts(normalize=True) for name in words if name not in private
+    }
+    shares = {
+        name: {str(value)[:40]: share for value, share in each.head(MOST).items()} for name, each in counts.items()
+    }
     return {"reference": quantiles.to_dict("list"), "shares": shares}
 
 
