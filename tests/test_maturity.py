@@ -26,7 +26,12 @@ def graded(project, wanted=()):
 
 
 @pytest.mark.parametrize(
-    ("deployment", "ci"), [("web", "github"), ("web", "gitlab"), ("batch", "gitlab"), ("streaming", "github")]
+    ("deployment", "ci"),
+    [
+        ("web", "github"),
+        ("batch", "gitlab"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("web", "gitlab"), ("streaming", "github"))),
+    ],
 )
 @pytest.mark.parametrize(
     ("level", "there"),
