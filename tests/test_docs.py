@@ -54,10 +54,10 @@ def where(found):
     """In which bakes something is, in a few words: from which level on, and with which answers."""
     ways = {tuple(each[:2]) for each in found}
     said = []
-    for place, (name, question) in enumerate((("deployment", "deployment"), ("tracking", "tracking"))):
+    for place, question in enumerate(("deployment", "tracking")):
         values = {each[place] for each in ways}
         if values != set(CHOICES[question]):
-            said.append(f"{name} {', '.join(sorted(values))}")
+            said.append(f"{question} {', '.join(sorted(values))}")
     least = min(each[2] for each in found)
     return "; ".join([*([f"level {least} on"] if least > "0" else []), *said]) or "all"
 
@@ -136,7 +136,7 @@ def architecture(project):
         if not name.startswith(package) or not name.endswith(".py") or not project.text(name).strip():
             continue
         parts = name[len(package) :].split("/")
-        folder = parts[0] if len(parts) > 1 else "the files at the top"
+        folder = parts[0] if len(parts) > 1 else "top"
         tree = ast.parse(project.text(name))
         about = (ast.get_docstring(tree) or "").split("\n")[0].rstrip(".")
         folders.setdefault(folder, []).append([f"`{'/'.join(parts)}`", about])
@@ -145,13 +145,9 @@ def architecture(project):
                 base = parts[: len(parts) - node.level]
                 for each in node.names:
                     there = [*base, *(node.module or each.name).split(".")]
-                    arrows.add((folder, there[0] if there[0] in FOLDERS else "the files at the top"))
-    lines = [
-        f"    {FOLDERS.get(one, 'top')} --> {FOLDERS.get(other, 'top')}"
-        for one, other in sorted(arrows)
-        if one != other
-    ]
-    named = [f'    {short}["{folder}"]' for folder, short in FOLDERS.items() if folder in folders]
+                    arrows.add((folder, there[0] if there[0] in FOLDERS else "top"))
+    lines = [f"    {one} --> {other}" for one, other in sorted(arrows) if one != other]
+    named = [f"    {folder}" for folder in FOLDERS if folder in folders]
     parts = [
         "# Architecture",
         "",
@@ -159,31 +155,27 @@ def architecture(project):
         "",
         "```mermaid",
         "flowchart TD",
-        '    top["the files at the top"]',
+        f"    top[{TOP}]",
         *named,
         *lines,
         "```",
         "",
     ]
-    for folder in ["the files at the top", *FOLDERS]:
+    for folder in ["top", *FOLDERS]:
         if folder in folders:
-            parts += [f"## {folder}", "", table(["module", "what it is"], folders[folder]), ""]
+            parts += [
+                f"## {TOP if folder == 'top' else folder}",
+                "",
+                table(["module", "what it is"], folders[folder]),
+                "",
+            ]
     return "\n".join(parts)
 
 
-FOLDERS = {
-    "base": "base",
-    "data": "data",
-    "tracking": "tracking",
-    "model": "model",
-    "training": "training",
-    "registry": "registry",
-    "pipeline": "pipeline",
-    "serving": "serving",
-    "monitoring": "monitoring",
-    "tracking_server": "server",
-    "tools": "tools",
-}
+TOP = "the files at the top"
+FOLDERS = (
+    "base", "data", "tracking", "model", "training", "registry", "pipeline", "serving", "monitoring", "tracking_server", "tools",
+)  # fmt: skip
 ARCHITECTURE = """The package of a project at level 4 with a web service and a team's tracking server, read from its imports; lower levels have fewer of these modules, and
 no other ones but `serving/served_model.py`, `training/recipe.py` and `pipeline/gate.py`, which put together what runs. An arrow points to what is imported: it goes one way only, which
 `import-linter` checks in `make lint`. A record becomes an answer by `model/predictor.py`; everything around it wraps it and is one too."""

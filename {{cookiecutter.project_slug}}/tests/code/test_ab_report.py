@@ -1,6 +1,5 @@
 """The report on champion and challenger: right about unequal models, and seldom wrong about equal ones, whenever one looks."""
 
-import base64
 import math
 from datetime import UTC, datetime, timedelta
 
@@ -129,6 +128,6 @@ def test_a_difference_that_is_no_number_decides_nothing(odd):
 
 def test_the_picture_shows_the_difference_as_truths_came_in():
     found = np.random.default_rng(5).normal(1.0, 2.0, 1_000)
-    picture = base64.b64decode(ab_report.drawn(found))
+    picture = ab_report.drawn(found)
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 5_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def write(
     folder: Path, name: str, title: str, markdown: str, pictures: Mapping[str, bytes] = MappingProxyType({})
 ) -> list[Path]:
-    """Write a report to `folder` as `<name>.md` and `<name>.html`, with its figures (PNG as Base64); returns both texts."""
+    """Write a report to `folder` as `<name>.md` and `<name>.html`, with its figures (PNG); returns both texts."""
     folder.mkdir(exist_ok=True)
     text, document = folder / f"{name}.md", folder / f"{name}.html"
     text.write_text(markdown, encoding="utf-8")
@@ -67,7 +68,7 @@ def write(
             token.attrSet("id", f"part-{len(contents)}")
             contents.append(f'<li><a href="#part-{len(contents)}">{html.escape(tokens[at + 1].content)}</a></li>')
     body = page.renderer.render(tokens, page.options, {}) + "".join(
-        f'<figure><img alt="{html.escape(what)}" src="data:image/png;base64,{picture.decode()}"></figure>\n'
+        f'<figure><img alt="{html.escape(what)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></figure>\n'
         for what, picture in pictures.items()
     )
     if len(contents) > 2:

@@ -49,12 +49,10 @@ class Conformal(Predictor):
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         super().__init__(bundle, threads)
         self.fields = {**Predictor.fields, **FIELDS}
-        self._held = bundle.card.get("conformal")
+        known = bundle.card.get("conformal", {})
+        self._held = {name: np.array(each) if isinstance(each, list) else each for name, each in known.items()}
         if self._held and problem.TASK != "regression":
-            names = ["false", "true"]
-            if problem.TASK == "multiclass":
-                whole = np.eye(len(self._held["limits"]), dtype=np.float32)
-                names = problem.answer(whole, **self._decision)[problem.TARGET].tolist()
+            names = classes(bundle.card) if problem.TASK == "multiclass" else ["false", "true"]
             self._names = np.array([named(each) for each in names], object)
 
     def answers(self, scores: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -72,6 +70,12 @@ class Conformal(Predictor):
             kept[np.arange(len(kept)), answered.astype(int)] = True
         sets = [",".join(self._names[row]) for row in kept]
         return {**known, "prediction_set": np.array(sets, object)}
+
+
+def classes(card: dict[str, Any]) -> list[Any]:
+    """The classes of a model of more than two, by the names that answers have."""
+    whole = np.eye(card["classes"], dtype=np.float32)
+    return list(problem.answer(whole, **card.get("decision", {}))[problem.TARGET].tolist())
 
 
 def named(name: Any) -> str:
@@ -119,7 +123,7 @@ def _limit(values: NDArray[np.float64], share: float) -> float:
 def ends(held: dict[str, Any], said: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Low and high of n predictions, each of shape (n,), in the unit of the target; within the range of the target seen."""
     part = np.searchsorted(held["edges"], said)
-    low, high = said - np.array(held["low"])[part], said + np.array(held["high"])[part]
+    low, high = said - np.asarray(held["low"])[part], said + np.asarray(held["high"])[part]
     return np.minimum(np.maximum(low, held["least"]), said), np.maximum(np.minimum(high, held["most"]), said)
 
 

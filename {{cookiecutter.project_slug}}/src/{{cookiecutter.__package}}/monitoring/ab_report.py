@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import json
 import math
@@ -127,7 +126,11 @@ def key(row: dict[str, Any]) -> str:
 
 def difference(champion: Arm, challenger: Arm, share: float) -> Interval | None:
     """The interval of the challenger's mean loss minus the champion's; a share of 0 means that both answered the same records."""
-    found = differences(champion, challenger, share)
+    return claim(differences(champion, challenger, share))
+
+
+def claim(found: NDArray[np.float64]) -> Interval | None:
+    """The interval of n differences, once they are `FIRST_LOOK`."""
     return interval(found) if len(found) >= FIRST_LOOK else None
 
 
@@ -151,11 +154,11 @@ def png(figure: Any) -> bytes:
     """A figure of matplotlib's for `write`."""
     held = io.BytesIO()
     figure.savefig(held, dpi=90)
-    return base64.b64encode(held.getvalue())
+    return held.getvalue()
 
 
 def drawn(found: NDArray[np.float64]) -> bytes:
-    """A picture of the mean of n differences and its interval as truths came in: PNG in Base64."""
+    """A picture of the mean of n differences and its interval as truths came in: PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -253,7 +256,7 @@ def main() -> None:
         raise UserError(f"{had}: {does} gives it one")
     arms = collect(said.champion, "champion", max(said.since, challenger.first), said.until, weight), challenger
     differ = differences(*arms, share)
-    found = interval(differ) if len(differ) >= FIRST_LOOK else None
+    found = claim(differ)
     fair = not share or even(len(arms[0].said), len(arms[1].said), share)
     outcome, why = verdict(found, sum(len(arm.known) for arm in arms), fair)
     text = f"**{outcome}**: {why}\n\n{reports.table(HEADER, table(*arms, share))}\n\nFrom {said.since or 'the beginning'} to {said.until or 'now'}; of each key the first answer.\n"

@@ -17,6 +17,7 @@ from ..base.errors import UserError
 from ..base.fields import Columns
 from ..data import drift, schema
 from ..data.drift import Counts
+from ..model import conformal
 from . import logged, quality, truth
 
 ROWS = 20_000
@@ -177,7 +178,7 @@ def _seen(rows: list[Row], card: dict[str, Any], speak: truth.Said) -> drift.See
 def numbers(said: Iterable[Any], card: dict[str, Any]) -> NDArray[np.float64]:
     """Targets as numbers, as in training, shape (n,): the index of a class, nan for a class that the model does not know."""
     if problem.TASK == "multiclass":
-        names = problem.answer(np.eye(card["classes"], dtype=np.float32), **card["decision"])[problem.TARGET].tolist()
+        names = conformal.classes(card)
         number = {str(name): place for place, name in enumerate(names)}
         said = [number.get(each, np.nan) for each in said]
     return np.array(list(said), np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +76,10 @@ the data back, trains, and compares the metrics.
 def _interval(card: dict[str, Any]) -> str:
     if "conformal" not in card:
         return ""
-    inside, size = card["metrics"]["interval_coverage"], card["metrics"]["interval_size"]
-    what = problem.UNIT if problem.TASK == "regression" else "classes"
+    inside, known = card["metrics"]["interval_coverage"], card["conformal"]
     return (
-        f"Answers say how sure they are: {card['conformal']['coverage']:.1%} of the truths are to be inside, {inside:.1%} of those of the "
-        f"validation rows were (each fifth judged by the others), at {size:.3g} {what} on average.\n\n"
+        f"Answers say how sure they are: {known['coverage']:.1%} of the truths are to be inside, {inside:.1%} of those of the "
+        f"validation rows were (each fifth judged by the others), at {known['wide']} on average.\n\n"
     )
 
 
@@ -104,10 +102,10 @@ def _calibration(card: dict[str, Any]) -> str:
 
 
 def pictures(run_id: str) -> dict[str, bytes]:
-    """The run's plots by name, as Base64; empty if the run no longer has any."""
+    """The run's plots by name; empty if the run no longer has any."""
     try:
         with store.errors():
             folder = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots"))
     except UserError:
         return {}
-    return {path.stem.replace("_", " "): base64.b64encode(path.read_bytes()) for path in sorted(folder.glob("*.png"))}
+    return {path.stem.replace("_", " "): path.read_bytes() for path in sorted(folder.glob("*.png"))}

@@ -40,7 +40,8 @@ def measure(
     if inside is None or size is None:
         return told
     found |= {"interval_coverage": float(inside.mean()), "interval_size": float(size.mean())}
-    return told | {"conformal": {"coverage": wanted, **conformal.fitted(newest.target, scores, wanted)}}
+    wide = f"{size.mean():.3g} {problem.UNIT if problem.TASK == 'regression' else 'classes'}".rstrip()
+    return told | {"conformal": {"coverage": wanted, "wide": wide, **conformal.fitted(newest.target, scores, wanted)}}
 
 
 def enclose(

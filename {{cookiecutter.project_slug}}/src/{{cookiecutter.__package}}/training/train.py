@@ -71,9 +71,8 @@ def verdict(card: dict[str, Any]) -> Iterator[str]:
     sure = "" if low is None else f" (95 %: {low:.4f} to {high:.4f})"
     yield f"{name} {score:.4f}{unit} on the validation rows{sure}; without a model: {baseline:.4f}"
     if "conformal" in card:
-        inside, size = card["metrics"]["interval_coverage"], card["metrics"]["interval_size"]
-        what = unit if problem.TASK == "regression" else " classes"
-        yield f"{inside:.1%} of the truths are inside their answer's interval ({size:.3g}{what} on average)"
+        inside, wide = card["metrics"]["interval_coverage"], card["conformal"]["wide"]
+        yield f"{inside:.1%} of the truths are inside their answer's interval ({wide} on average)"
     if not metrics.loss(name, score) < metrics.loss(name, baseline):
         yield "warning: that is no better than no model at all; do not serve it"
 
