@@ -68,15 +68,15 @@ def read(folder: Path) -> Bundle:
     damaged = f"the model in {folder} is damaged"
     try:
         card = json.loads((folder / "model.json").read_bytes())
-        version, _ = card["format"], card["run_id"]
+        too_new, _ = card["format"] > FORMAT, card["run_id"]
         name = FILES[FILES.index(card.get("file", FILES[0]))]
         digests = {name: card["graph_sha256"], **card.get("extras_sha256", {})}
-        if any(Path(file).name != file or len(file) > 200 for file in digests):
+        if any(not file or Path(file).name != file or len(file) > 200 for file in digests):
             raise ValueError("it names files elsewhere")
         content = {file: (folder / file).read_bytes() for file in digests}
-    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError, IsADirectoryError) as error:
         raise ModelError(f"{damaged} ({type(error).__name__}: {error}): train or fetch it again") from None
-    if version > FORMAT:
+    if too_new:
         raise ModelError(f"the model in {folder} was made by a newer version of this project: update, or train again")
     for file, wanted in digests.items():
         if _sha256(content[file]) != wanted:

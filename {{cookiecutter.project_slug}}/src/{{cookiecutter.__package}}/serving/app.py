@@ -11,8 +11,8 @@ import platform
 import secrets
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from flask import Flask, Response, abort, render_template, request
@@ -76,7 +76,7 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     def page() -> Response:
         posted = request.method == "POST"
         # Over plain HTTP browsers send no Sec-Fetch-Site.
-        other = urlsplit(request.headers.get("Origin") or request.host_url).netloc != request.host
+        other = request.headers.get("Origin", request.host_url).rstrip("/").rpartition("://")[2] != request.host
         site = request.headers.get("Sec-Fetch-Site", "cross-site" if other else "none")
         if posted and site not in ("same-origin", "none"):
             abort(403, "a page of another site may not have its visitors fill the log of predictions")
@@ -96,6 +96,7 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     if counted := getattr(predictor, "metrics", None):
         app.add_url_rule("/metrics", view_func=lambda: Response(counted(), content_type="text/plain; version=0.0.4"))
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(UnicodeDecodeError, lambda error: _problem(400, "not UTF-8", f"the query is not UTF-8: {error}"))
     return app
 
 
@@ -129,7 +130,7 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
             known = ", ".join(f"{each}=true" for each in predictor.additions) or "no parameter"
             return _problem(422, "invalid parameter", f"{name}={value} is not understood; there is {known}")
         wanted += [name] * (value == "true")
-    body = _body(limits.max_bytes)
+    body = _body(environ, limits.max_bytes)
     many = body.lstrip()[:1] == b"["
     try:
         records = adapter.validate_json(body) if many else [RECORD.validate_json(body)]
@@ -148,11 +149,9 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
                 row[predictor.additions[each].field] = value
         except ModelError as error:
             return _problem(422, f"{each} is not possible", str(error))
-    answer = _json(rows if many else rows[0])
     # For the access log; for a list of records it has the first id.
-    answer.headers["X-Model-Version"] = rows[0]["model_version"] if rows else ""
-    answer.headers["X-Prediction-Id"] = name
-    return answer
+    logged = {"X-Model-Version": rows[0]["model_version"] if rows else "", "X-Prediction-Id": name}
+    return _json(rows if many else rows[0], logged)
 
 
 def _answered(predictor: Predicts, records: list[Any], names: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -184,8 +183,7 @@ def _asked(predictor: Predicts, given: dict[str, str]) -> tuple[dict[str, Any], 
     return rows[0], {}
 
 
-def _body(most: int) -> bytes:
-    environ = request.environ
+def _body(environ: Mapping[str, Any], most: int) -> bytes:
     length = environ.get("CONTENT_LENGTH", "")
     if length.isdecimal() and int(length) <= most:
         # werkzeug's own reader, which also handles a missing length, would take a tenth of the request's time.
@@ -193,8 +191,8 @@ def _body(most: int) -> bytes:
     return request.get_data(cache=False)
 
 
-def _json(content: Any) -> Response:
-    return Response(to_json(content, inf_nan_mode="null"), content_type="application/json")
+def _json(content: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(to_json(content, inf_nan_mode="null"), 200, {"Content-Type": "application/json", **(headers or {})})
 
 
 def _problem(status: int, title: str, detail: str, **more: Any) -> Response:
@@ -238,11 +236,18 @@ def _shown(value: Any) -> Any:
 
 def app() -> Flask:
     """Gunicorn calls this in each worker; if the model is gone since the start, the worker answers 503 instead of dying."""
+    from gunicorn.http import errors
+
     try:
-        return create_app(served_model.answering(), Web.load())
+        made = create_app(served_model.answering(), Web.load())
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
-        return create_app(None, why_not=str(error))
+        made = create_app(None, why_not=str(error))
+    # gunicorn parses a chunked body while it is read.
+    chunks = errors.InvalidChunkSize, errors.ChunkMissingTerminator, errors.InvalidChunkExtension, errors.NoMoreData
+    for kind in (errors.ParseException, *chunks):
+        made.register_error_handler(kind, lambda error: _problem(400, "malformed request", str(error)))
+    return made
 
 
 def main() -> None:
