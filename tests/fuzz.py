@@ -25,8 +25,34 @@ import traceback
 sys.path.insert(0, "src")
 PACKAGE = next(pathlib.Path("src").glob("*/__main__.py")).parent.name
 TOKENS = b"""1e400 -1 0 -0 NaN Infinity null true {} [] "" "\\ud800" 99999999999999999999 1e-320 2024-02-30 9999-12-31T23:59:59
-0001-01-01 %00 %s ../../etc/passwd http://127.0.0.1:1/ = , ; : " ' [ ] { } # \\ \xc3\xa9 \x00 \xff \xef\xbb\xbf \t""".split(b" ")
-VALUES = [None, True, -1, 0, 2**63, 2**70, 1e308, -1e-320, "", " ", "x" * 300, "\0", "2024-02-30", "NaN", [], {}, [[]], {"": 0}]
+0001-01-01 %00 %s ../../etc/passwd http://127.0.0.1:1/ = , ; : " ' [ ] { } # \\ \xc3\xa9 \x00 \xff \xef\xbb\xbf \t""".split(
+    b" "
+)
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    2**70,
+    1e308,
+    -1e-320,
+    "",
+    " ",
+    "x" * 300,
+    "\0",
+    "2024-02-30",
+    "NaN",
+    [],
+    {},
+    [[]],
+    {"": 0},
+]
+HEADERS = {
+    "HTTP_ORIGIN": b"http://127.0.0.1:9696",
+    "HTTP_SEC_FETCH_SITE": b"same-origin",
+    "HTTP_ACCEPT": b"text/html;q=0.1",
+}
 MOST = 20
 """The number of findings after which a run ends."""
 
@@ -95,11 +121,6 @@ def text(rng, value):
     return damaged(rng, [whole]) if rng.random() < 0.5 else whole
 
 
-def line(content):
-    """The content without what ends a line of HTTP."""
-    return content.translate(None, b"\r\n\0")
-
-
 @contextlib.contextmanager
 def errors_in_one_line():
     """A `UserError` is a result; every other exception is passed on."""
@@ -118,23 +139,31 @@ def requests(rng):
     app.config["PROPAGATE_EXCEPTIONS"] = True
     example = part("problem").EXAMPLE
     form = "&".join(f"{name}={value}" for name, value in example.items()).encode()
-    types = [b"application/json", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x", b"text/html"]
+    types = [
+        b"application/json",
+        b"application/x-www-form-urlencoded",
+        b"multipart/form-data; boundary=x",
+        b"text/html",
+    ]
     paths = [b"/predict", b"/predict", b"/predict", b"/", b"/version", b"/docs", b"/openapi.json", b"/static/page.css"]
+
+    def damaged_line(seeds):
+        # A line of HTTP has no line ends in it.
+        return damaged(rng, seeds).translate(None, b"\r\n\0").decode("latin-1")
 
     def attempt():
         path = rng.choice(paths) if rng.random() < 0.8 else b"/" + damaged(rng, paths)
         kind = rng.choice(types) if rng.random() < 0.5 else types[path == b"/"]
         value = rng.choice((example, [example], [example] * 3))
         body = damaged(rng, [form]) if path == b"/" else text(rng, value)
-        query = line(damaged(rng, [b"explain=true&x=1", form])) if rng.random() < 0.3 else b""
-        headers = [line(damaged(rng, [b"http://127.0.0.1:9696", b"same-origin", b"text/html;q=0.1"])) for _ in range(3)]
+        query = damaged_line([b"explain=true&x=1", form]) if rng.random() < 0.3 else ""
         environ = {
             "REQUEST_METHOD": rng.choice(("POST", "POST", "POST", "GET", "HEAD", "PUT", "OPTIONS", "X")),
             "PATH_INFO": path.decode("latin-1"),
-            "QUERY_STRING": query.decode("latin-1"),
-            "CONTENT_TYPE": (line(damaged(rng, [kind])) if rng.random() < 0.1 else kind).decode("latin-1"),
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": damaged_line([kind]) if rng.random() < 0.1 else kind.decode(),
             "CONTENT_LENGTH": str(len(body)) if rng.random() < 0.9 else rng.choice(("", "0", "-1", "x", "1" * 30)),
-            **dict(zip(("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_ACCEPT"), (h.decode("latin-1") for h in headers))),
+            **{name: damaged_line([known]) for name, known in HEADERS.items()},
             "HTTP_HOST": "127.0.0.1:9696",
             "SERVER_NAME": "127.0.0.1",
             "SERVER_PORT": "9696",
@@ -158,7 +187,9 @@ def requests(rng):
             raise WrongError(status[0])
         if path == b"/predict" and status[0].startswith("200") and environ["REQUEST_METHOD"] == "POST":
             given, made = json.loads(body[: int(environ["CONTENT_LENGTH"] or len(body))]), json.loads(content)
-            if isinstance(given, list) != isinstance(made, list) or (isinstance(given, list) and len(given) != len(made)):
+            if isinstance(given, list) != isinstance(made, list) or (
+                isinstance(given, list) and len(given) != len(made)
+            ):
                 raise WrongError("another number of answers than of records")
         return status[0][:3]
 
@@ -170,7 +201,8 @@ def wire(rng):
     port = int(os.environ["FUZZ_PORT"])
     body = json.dumps(part("problem").EXAMPLE).encode()
     seeds = [
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body),
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(body), body),
         b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n"
         b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
         b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /version HTTP/1.0\r\nConnection: close\r\n\r\n",
@@ -194,7 +226,9 @@ def wire(rng):
         found = ask(content)
         if re.search(rb"(^|\r\n)HTTP/1\.[01] 5(?!0[15])", found):
             raise WrongError(found[:200])
-        if rng.randrange(20) == 0 and b"alive" not in ask(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+        if rng.randrange(20) == 0 and b"alive" not in ask(
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ):
             raise WrongError("not alive any more")
         return found[9:12].decode("latin-1") or "closed"
 
@@ -217,7 +251,9 @@ def events(rng):
         for _ in range(rng.randrange(1, 6)):
             given = dict(example)
             if rng.random() < 0.5:
-                given[identity] = rng.choice(("a", "é", 1, 2**70, "", "x" * 1_000_000 if rng.randrange(30) == 0 else "y"))
+                given[identity] = rng.choice(
+                    ("a", "é", 1, 2**70, "", "x" * 1_000_000 if rng.randrange(30) == 0 else "y")
+                )
             key = rng.choice((None, b"", b"\xff\x00", b"k" * 10, damaged(rng, [b"key"])))
             value = rng.choice((None, b"", json.dumps(given).encode())) if rng.random() < 0.2 else text(rng, given)
             sent.append(Event(key, value))
@@ -242,15 +278,18 @@ def _tables(rng):
     import pyarrow.parquet
 
     schema, problem = part("data.schema"), part("problem")
-    raw = dict(problem.sample(300, seed=1))
-    table = schema.table({name: values for name, values in raw.items()})
+    raw = problem.sample(300, seed=1)
+    table = schema.table(raw)
     sink = io.BytesIO()
     pa.csv.write_csv(table.slice(0, 60), sink)
     comma = sink.getvalue()
     parquet = io.BytesIO()
     pa.parquet.write_table(table, parquet)
     semicolons = comma.replace(b",", b";").replace(b".", b",")
-    return {".csv": [comma, semicolons, b"\xef\xbb\xbf" + comma.replace(b"\n", b"\r\n")], ".parquet": [parquet.getvalue()]}
+    return {
+        ".csv": [comma, semicolons, b"\xef\xbb\xbf" + comma.replace(b"\n", b"\r\n")],
+        ".parquet": [parquet.getvalue()],
+    }
 
 
 def training_files(rng):
@@ -308,13 +347,21 @@ def files(rng):
     """The files of the project itself: params.toml, data.lock, model.json and what lies beside it."""
     params, bundle, lock = part("base.params"), part("model.bundle"), part("data.data_lock")
     predictor = part("model.predictor")
-    modules = part("model.explain"), part("training.tune"), part("training.evaluate"), part("pipeline.gate"), part("data.drift")
+    modules = (
+        part("model.explain"),
+        part("training.tune"),
+        part("training.evaluate"),
+        part("pipeline.gate"),
+        part("data.drift"),
+    )
     sections = [each for each in params.Section.__subclasses__() if each.table and modules]
     folder = pathlib.Path(tempfile.mkdtemp())
     shutil.copytree("model", folder / "model")
     card = json.loads((folder / "model" / "model.json").read_bytes())
     settings = pathlib.Path("params.toml").read_bytes()
-    entry = {"data/x.parquet": {"sha256": "a" * 64, "bytes": 1, "rows": 1, "span": "", "origin": "http://127.0.0.1:1/x"}}
+    entry = {
+        "data/x.parquet": {"sha256": "a" * 64, "bytes": 1, "rows": 1, "span": "", "origin": "http://127.0.0.1:1/x"}
+    }
     options = "\n".join(f"[{each.table}]" for each in sections).encode() + b"\n" + settings
 
     def attempt():
@@ -336,7 +383,11 @@ def files(rng):
                 lock.entries(path)
             else:
                 made = predictor.Predictor(bundle.read(path.parent))
-                made.predict(part("data.schema").columns(part("model.predictor").RECORDS.validate_python([part("problem").EXAMPLE], strict=False)))
+                made.predict(
+                    part("data.schema").columns(
+                        part("model.predictor").RECORDS.validate_python([part("problem").EXAMPLE], strict=False)
+                    )
+                )
         return f"{path.name} read"
 
     return attempt
@@ -346,10 +397,41 @@ def commands(rng):
     """Commands as people type them: other words, other options, and a damaged `.env`. They answer or refuse in one line."""
     known = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["tool"]["mlops-template"]["commands"]
     # What runs until it is stopped, or fetches something from elsewhere.
-    endless = {"web", "stream", "follow", "monitor", "operate", "ui", "server", "webhook", "data", "tune", "reproduce", "maturity"}
+    endless = {
+        "web",
+        "stream",
+        "follow",
+        "monitor",
+        "operate",
+        "ui",
+        "server",
+        "webhook",
+        "data",
+        "tune",
+        "reproduce",
+        "maturity",
+    }
     names = [name for name in known if name not in endless]
-    values = ["", "0", "-1", "x", "é", "../..", "/dev/null", "model", "params.toml", "src", "1", "@champion", "a b", "%s", "model/model.onnx"]
-    places = [b"MLFLOW_TRACKING_URI=sqlite:///mlflow.db\nMLFLOW_TRACKING_USERNAME=a\nMODEL_URI=models:/x@champion\nTEAM=a\n"]
+    values = [
+        "",
+        "0",
+        "-1",
+        "x",
+        "é",
+        "../..",
+        "/dev/null",
+        "model",
+        "params.toml",
+        "src",
+        "1",
+        "@champion",
+        "a b",
+        "%s",
+        "model/model.onnx",
+    ]
+    places = [
+        b"MLFLOW_TRACKING_URI=sqlite:///mlflow.db\nMLFLOW_TRACKING_USERNAME=a\nMODEL_URI=models:/x@champion\nTEAM=a\n"
+    ]
     helps = {}
 
     def attempt():
@@ -358,7 +440,9 @@ def commands(rng):
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "MODEL"))}
         clean |= {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": f"sqlite:///{tempfile.gettempdir()}/fuzz.db"}
         if name not in helps:
-            told = subprocess.run([*python, name, "--help"], capture_output=True, text=True, env=clean, timeout=120).stdout
+            told = subprocess.run(
+                [*python, name, "--help"], capture_output=True, text=True, env=clean, timeout=120
+            ).stdout
             helps[name] = sorted(set(re.findall(r"--[a-z-]+", told)) - {"--help"})
         words = [rng.choice(values) for _ in range(rng.randrange(2))]
         for option in rng.sample(helps[name], min(len(helps[name]), rng.randrange(3))):
@@ -371,7 +455,9 @@ def commands(rng):
         words = [word for word in words if "\0" not in word]
         yield f"{name} {words} .env: {pathlib.Path('.env').read_bytes()[:300] if pathlib.Path('.env').exists() else ''!r}"
         try:
-            done = subprocess.run([*python, name, *words], capture_output=True, text=True, env=clean, timeout=60, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                [*python, name, *words], capture_output=True, text=True, env=clean, timeout=60, stdin=subprocess.DEVNULL
+            )
         except subprocess.TimeoutExpired:
             return "still running"
         if "Traceback" in done.stderr or done.returncode < 0 or (done.returncode and not done.stderr.strip()):
@@ -398,7 +484,11 @@ def main():
             outcomes[f"exit {ended.code}" if isinstance(ended.code, int) else ended.code] += 1
         except Exception as error:
             where = traceback.format_exc()
-            last = f"{type(error).__name__} {where.splitlines()[-3:-1]}" if not isinstance(error, WrongError) else str(error)[:60]
+            last = (
+                f"{type(error).__name__} {where.splitlines()[-3:-1]}"
+                if not isinstance(error, WrongError)
+                else str(error)[:60]
+            )
             outcomes["wrong"] += 1
             if last not in known:
                 known.add(last)

@@ -1,6 +1,6 @@
 """Damaged input for every part of a project that reads something, for `FUZZ_SECONDS` each (10): a longer search is
 
-    FUZZ_SECONDS=600 FUZZ_SEED=7 make test-all ARGS="-k test_fuzz -n 1 -s"
+FUZZ_SECONDS=600 FUZZ_SEED=7 make test-all ARGS="-k test_fuzz -n 1 -s"
 """
 
 import json
@@ -29,7 +29,9 @@ def test_damaged_input_gets_an_answer_or_one_line(part, bake):
 
     def tried(**more):
         python = str(project.path / ".venv" / "bin" / "python")
-        done = project.run(python, str(ROOT / "tests" / "fuzz.py"), part, seconds, seed, timeout=float(seconds) + 200, **more)
+        done = project.run(
+            python, str(ROOT / "tests" / "fuzz.py"), part, seconds, seed, timeout=float(seconds) + 200, **more
+        )
         assert done.returncode == 0, done.stderr[-2_000:]
         return json.loads(done.stdout.splitlines()[-1])
 

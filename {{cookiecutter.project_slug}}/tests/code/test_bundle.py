@@ -45,9 +45,12 @@ def test_a_truncated_graph_is_refused(model_copy):
         bundle.read(model_copy)
 
 
-def test_a_card_that_names_a_file_that_no_system_could_have_is_refused(model_copy):
-    card = json.loads((model_copy / "model.json").read_text())
-    (model_copy / "model.json").write_text(json.dumps({**card, "extras_sha256": {"9" * 400: ""}}))
+@pytest.mark.parametrize(
+    "damage",
+    [{"extras_sha256": {"9" * 400: ""}}, {"extras_sha256": {"": ""}}, {"extras_sha256": {"..": ""}}, {"format": "1"}],
+)
+def test_a_card_with_impossible_files_or_format_is_refused(model_copy, damage):
+    edit(model_copy, **damage)
     with pytest.raises(ModelError, match="damaged"):
         bundle.read(model_copy)
 

@@ -197,7 +197,11 @@ def test_the_page_shows_an_interval_or_a_set_where_an_answer_has_one(predictor, 
 
 
 def test_a_page_of_another_site_can_neither_ask_here_nor_show_this_one(client):
-    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://elsewhere.example"}):
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://elsewhere.example"},
+        {"Origin": "http://[localhost"},
+    ):
         assert client.post("/", data=FILLED, headers=headers).status_code == 403
     assert client.post("/", data=FILLED, headers={"Origin": "http://localhost"}).status_code == 200
     for answer in (client.get("/"), client.get("/docs"), client.get("/nothing")):
@@ -212,6 +216,11 @@ def test_a_parameter_that_is_unknown_is_refused(client):
     answer = client.post("/predict?explian=true", json=problem.EXAMPLE)
     assert (answer.status_code, answer.json["title"]) == (422, "invalid parameter")
     assert "explian=true is not understood" in answer.json["detail"]
+
+
+def test_a_query_that_is_not_utf_8_is_refused(client):
+    answer = client.post("/predict", json=problem.EXAMPLE, environ_overrides={"QUERY_STRING": "explain=\xbf"})
+    assert (answer.status_code, answer.json["title"]) == (400, "not UTF-8")
 
 
 def test_the_description_lists_every_path_and_the_docs_show_it(client):

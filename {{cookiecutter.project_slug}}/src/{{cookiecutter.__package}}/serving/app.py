@@ -96,7 +96,9 @@ def create_app(predictor: Predicts | None, limits: Web | None = None, why_not: s
     if counted := getattr(predictor, "metrics", None):
         app.add_url_rule("/metrics", view_func=lambda: Response(counted(), content_type="text/plain; version=0.0.4"))
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(UnicodeDecodeError, lambda error: _problem(400, "not UTF-8", f"the query is not UTF-8: {error}"))
+    app.register_error_handler(
+        UnicodeDecodeError, lambda error: _problem(400, "not UTF-8", f"the query is not UTF-8: {error}")
+    )
     return app
 
 
