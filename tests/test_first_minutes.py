@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 import yaml
-from conftest import NAMED, PYTHONS, ROOT, answers_at, free_port, service
+from conftest import DEPLOYMENTS, NAMED, PYTHONS, ROOT, answers_at, free_port, service
 
 OLD = """#!/bin/sh
 case "$1" in -V) echo "Python 3.9.18" ;; *) exit 1 ;; esac
@@ -98,6 +98,19 @@ def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, depl
             assert answers_at(f"http://127.0.0.1:{port}/readyz")
     if deployment == "batch":
         assert project.make(*words[deployment], MODEL_URI="model").returncode == 0
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_a_misspelt_setting_of_make_is_named(bake, deployment):
+    project = bake(deployment=deployment, maturity_level="4")
+    said = project.make("help", "DAT=x.csv", "data=x y.csv").stderr
+    assert re.search(r"nothing in this Makefile reads (DAT data|data DAT)", said), said
+    text = project.text("Makefile")
+    known = set(re.findall(r"\$[({]([A-Z_]+)[),}]", text)) - set(re.findall(r"^([A-Z_]+) :?=", text, re.MULTILINE))
+    assert {"DATA", "ENV", "YES"} <= known
+    assert not project.make(
+        "help", *(f"{name}=1" for name in sorted(known - {"MAKE", "MAKELEVEL", "MAKEFILE_LIST", "OS"}))
+    ).stderr
 
 
 @pytest.mark.slow
