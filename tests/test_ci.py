@@ -5,6 +5,8 @@ in a job's image are played by scripts that note how they were called.
 """
 
 import json
+import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from conftest import CHOICES, COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
 from test_delivery import CLUSTER
+from test_organisation import FOLDERS, together
 from test_remote import Team
 
 TOOL = ROOT / "build" / "node" / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
@@ -231,7 +234,7 @@ class Machine:
         self.clones += 1
         folder = self.scratch / f"clone-{self.clones}" / project.path.name
         git(self.scratch, "clone", "-q", str(project.path), str(folder))
-        return Project(folder).borrow_environment()
+        return type(project)(folder).borrow_environment()
 
     def environment(self, project, **more):
         """What lines run in, beside what their job says."""
@@ -265,7 +268,8 @@ class GitHub:
         for job in (content["jobs"][name] | {"name": name} for name in jobs):
             clone = self.machine.clone(self.project)
             for step in job["steps"]:
-                self.step(clone, {**content.get("env", {}), **job.get("env", {})}, step)
+                folder = content.get("defaults", {}).get("run", {}).get("working-directory", ".")
+                self.step(clone, folder, {**content.get("env", {}), **job.get("env", {})}, step)
             for name, value in job.get("outputs", {}).items():
                 self.known[f"needs.{job['name']}.outputs.{name}"] = self.told(value)
         return clone
@@ -274,16 +278,22 @@ class GitHub:
         """A text with the values of its expressions; what is not known is empty, as it is there."""
         return re.sub(r"\$\{\{ *(.*?) *\}\}", lambda found: self.known.get(found[1], ""), str(text))
 
-    def step(self, clone, environment, step):
+    def step(self, clone, folder, environment, step):
         """Run a step; of actions only those that keep files and bring them."""
-        paths = str(step.get("with", {}).get("path", "")).split()
+        given = step.get("with", {})
+        paths, kept = str(given.get("path", ".")).split(), self.kept / given.get("name", "")
         if "upload-artifact" in step.get("uses", ""):
+            # An artifact's paths begin where those that were asked for part.
+            top = os.path.commonpath(paths) if len(paths) > 1 else paths[0]
             for path in (path for path in paths if (clone.path / path).exists()):
-                copy = shutil.copytree if (clone.path / path).is_dir() else shutil.copy
-                self.kept.mkdir(exist_ok=True)
-                copy(clone.path / path, self.kept / path)
+                target = kept / os.path.relpath(path, top)
+                kept.mkdir(parents=True, exist_ok=True)
+                if (clone.path / path).is_dir():
+                    shutil.copytree(clone.path / path, target, dirs_exist_ok=True)
+                else:
+                    shutil.copy(clone.path / path, target)
         elif "download-artifact" in step.get("uses", ""):
-            shutil.copytree(self.kept, clone.path, dirs_exist_ok=True)
+            shutil.copytree(kept, clone.path / paths[0], dirs_exist_ok=True)
         if "run" not in step:
             return
         given = {name: self.told(value) for name, value in {**environment, **step.get("env", {})}.items()}
@@ -292,7 +302,7 @@ class GitHub:
         given |= {"GITHUB_OUTPUT": str(output), "GITHUB_REPOSITORY": "team/night-bus"}
         done = subprocess.run(
             ["bash", "-e", "-c", self.told(step["run"])],
-            cwd=clone.path, env=self.machine.environment(clone, **given), capture_output=True, text=True, timeout=1200,
+            cwd=clone.path / folder, env=self.machine.environment(clone, **given), capture_output=True, text=True, timeout=1200,
         )  # fmt: skip
         assert done.returncode == 0, f"{step['run']}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         for name, value in (line.split("=", 1) for line in output.read_text().splitlines()):
@@ -418,3 +428,65 @@ def test_a_round_is_run_where_the_project_serves(bake, machine, system):
         known = {"vars.OPERATE_FOLDER": str(serving.path), "inputs.retrain": "it was asked for"}
         GitHub(machine, project, **known).run("operate.yml", "operate")
     assert "it was asked for" in serving.make("log").stdout
+
+
+def test_in_one_gitlab_repository_the_pipeline_of_a_project_runs_for_what_changed_in_its_folder(tmp_path):
+    origin, clone, notes = tmp_path / "origin", tmp_path / "clone", tmp_path / "notes"
+    origin.mkdir()
+    together(origin, "gitlab")
+    git(tmp_path, "clone", "-q", str(origin), str(clone))
+    git(clone, "checkout", "-qb", "change")
+    (clone / FOLDERS[1] / "params.toml").write_text("# changed\n", encoding="utf-8")
+    git(clone, "commit", "-qam", "Change")
+    ask = "merge_request_event"
+    assert set(pipeline(clone, "check", ask)) == {"services-customer-churn"}
+    assert pipeline(clone, "check", "push", "--variable", "CI_DEFAULT_BRANCH=main") == {}
+    for folder in FOLDERS:
+        chosen = pipeline(clone, "train", "schedule", "--variable", f"PROJECT={folder}")
+        assert set(chosen) == {folder.replace("/", "-")}
+    # The jobs themselves are run, with a make and a docker that note where they were called.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, line in (("make", 'echo "$PWD $*" >> "$NOTES"'), ("docker", ":"), ("engine", "echo '[{}]'")):
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    done = gitlab_ci_local(
+        clone, "--force-shell-executor", "--concurrency", "1", "--container-executable", str(programs / "engine"),
+        *variables({"CI_PIPELINE_SOURCE": ask, "CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"}),
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "NOTES": str(notes)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    called = [line.split() for line in notes.read_text().splitlines() if "--version" not in line]
+    assert {pathlib.Path(each[0]).relative_to(clone).as_posix() for each in called} == {FOLDERS[1]}
+    assert {each[1] for each in called} == {"setup", "lint", "test", "train", "image"}
+
+
+class Shared(Project):
+    """A repository whose first project has the shared packages."""
+
+    def borrow_environment(self):
+        Project(self.path / FOLDERS[0]).borrow_environment()
+        return self
+
+    def environment(self, **more):
+        return Project(self.path / FOLDERS[0]).environment(**more)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed here")
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_in_one_repository_a_project_is_trained_and_delivered(tmp_path, machine, ci):
+    (tmp_path / "shop").mkdir()
+    together(tmp_path / "shop", ci, level="3")
+    name, project = FOLDERS[0].replace("/", "-"), Shared(tmp_path / "shop")
+    if ci == "gitlab":
+        words = ["--file", f".gitlab/ci/{name}.yml", "--manual", "production"]
+        gitlab(machine, project, *words, TASK="train and deploy", CI_PIPELINE_SOURCE="parent_pipeline", SOURCE="web")
+        image = f"{IMAGE}/{name}"
+    else:
+        variable = f"vars.{name.upper().replace('-', '_')}_IMAGE"
+        known = {variable: IMAGE, "secrets.KUBE_CONFIG": "whose cluster", "steps.build.outputs.digest": DIGEST}
+        runs, image = GitHub(machine, project, **known), IMAGE
+        runs.run(f"{name}-train.yml", "train")
+        runs.run(f"{name}-deploy.yml", "image", "staging", "production")
+    assert [f"image: {image}@{DIGEST}" in each for each in machine.applied()] == [True, True]
