@@ -103,7 +103,7 @@ work(worker, state, 1_000_000, grow); print(seen[0], seen[-1])
 
 
 def main():
-    """Measure in turn, a few times over, and write the medians."""
+    """Measure each alternately for a few rounds and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=200_000)
@@ -113,7 +113,7 @@ def main():
         contest = {
             "this worker": OURS,
             "the same consumer and producer with a constant instead of the model": CONSTANT,
-            "a relay: the same bytes out for each event, without parsing them": BARE,
+            "consumer and producer that send fixed bytes for each event, without parsing it": BARE,
         }
         results = {name: [] for name in contest}
         for _ in range(given.rounds):
@@ -131,7 +131,7 @@ def main():
         f"""`benchmarks/stream.py` ({machine()}): one worker, a Tansu broker on the same machine, {given.events:,} waiting events, batches of up
 to 500, median of {given.rounds} alternating rounds.
 
-| what answers | events/s | ours / theirs |
+| program | events/s | ours / theirs |
 |---|---|---|
 {rows}
 

@@ -242,7 +242,7 @@ def test_a_deployment_is_told_done_and_waited_for(deploy):
 def test_what_does_not_come_up_is_taken_back(deploy, deployment, says):
     done, cluster = deploy(deployment, "VERSION=3", **says)
     assert done.returncode != 0
-    assert "what was there before is" in done.stderr
+    assert "the previous version was" in done.stderr
     assert any("rollout undo" in call for call in cluster["calls"])
 
 

@@ -128,7 +128,7 @@ def test_at_a_terminal_it_asks_and_a_person_may_say_no(bake):
         os.write(ours, b"\nwhat\nn\n\n\n\n\n")
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 0
-    assert "instant looks like the id of a row. Is it one? [Y/n]" in said
+    assert "instant looks like the identifier of a row. Is it? [Y/n]" in said
     assert "answer y or n" in said
     assert "kept: station (always central)" in said
     assert "    station: " in project.text("src/night_bus/problem.py")

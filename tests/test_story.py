@@ -27,14 +27,14 @@ decisions.
 TOLD = [
     "version 1 is trained",
     "nothing to do",
-    "the world changes",
+    "the data change",
     "ALARM ",
     "trained again ",
     r"challenger \d+ answers a share of 0.2",
     r"version \d+ is champion; it replaced version 1",
     r"champion \d+ is kept",
     "no new version: gate: ",
-    "forced in by hand",
+    "promoted by hand",
     r"version \d+ is champion again; version 1 was rolled back",
     "0 failed requests",
 ]
@@ -54,9 +54,9 @@ def test_the_story_comes_to_its_end(bake, problem, deployment, tracking):
     done = project.make("story", timeout=900)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     in_order(done.stdout)
-    before = done.stdout[: done.stdout.index("the world changes")]
+    before = done.stdout[: done.stdout.index("the data change")]
     assert "ALARM" not in before
-    windows = re.findall(r"answers; (drift|quality)", done.stdout[done.stdout.index("the world changes") :])
+    windows = re.findall(r"answers; (drift|quality)", done.stdout[done.stdout.index("the data change") :])
     assert len(windows) >= 2, "an alarm needs two windows"
     page = (project.path / "reports" / "story" / "monitor.html").read_text(encoding="utf-8")
     picture = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)

@@ -1,4 +1,4 @@
-"""What came true is joined with what was said, late, out of order and more than once."""
+"""The ground truth is joined with the predictions when it comes late, out of order or more than once."""
 
 import json
 
