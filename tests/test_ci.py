@@ -1,7 +1,7 @@
-"""What CI machines would do: each system's files as its own tool reads them, and the lines of their jobs, run in clean clones.
+"""CI on this machine: each system's files are read by its own tool, and the lines of their jobs run in clean clones.
 
-gitlab-ci-local runs GitLab's jobs, a few lines here run GitHub's steps. A container engine, a cluster and the programs that are there only
-in a job's image are played by scripts that note how they were called.
+gitlab-ci-local runs GitLab's jobs, a few lines here run GitHub's steps. Scripts that record their arguments replace a container engine, a
+cluster, and the programs that exist only in a job's image.
 """
 
 import json
@@ -46,7 +46,7 @@ def gitlab_ci_local(folder, *words, **options):
 
 
 def variables(given):
-    """The same as words of gitlab-ci-local."""
+    """Variables as arguments of gitlab-ci-local."""
     return [word for name, value in given.items() for word in ("--variable", f"{name}={value}")]
 
 
@@ -78,7 +78,7 @@ def test_gitlab_s_files_make_the_pipelines_that_task_offers(baked, unless_known,
     def read():
         repository(tmp_path, files)
         for number, task in enumerate(tasks):
-            # The files are the same for each task, so their schema needs one look.
+            # The files are the same for each task, so their schema is checked once.
             found = pipeline(tmp_path, task, "web", *(["--no-json-schema-validation"] if number else []))
             assert set(found) == JOBS[task], task
             assert [name for name, when in found.items() if when == "manual"] == ["production"] * (
@@ -101,7 +101,7 @@ def test_a_push_or_a_merge_request_trains_and_deploys_nothing(baked, tmp_path):
 
 
 def test_gitlab_ci_local_finds_a_mistake(tmp_path):
-    """What the tests above trust is awake."""
+    """The tool of the tests above does find an error."""
     repository(
         tmp_path, {".gitlab-ci.yml": "include: [{local: ci/*.yml}]\n", "ci/x.yml": "x: {script: [make], needs: [y]}\n"}
     )
@@ -121,13 +121,13 @@ COMMAND = r"(?:\bmake|\.venv/bin/python|\bkubectl|--severity) [^|;&)>\n]*"
 
 
 def github_lines(text):
-    """What the steps of a workflow run, in order."""
+    """The commands of a workflow's steps, in order."""
     jobs = yaml.safe_load(text)["jobs"].values()
     return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
 
 
 def gitlab_lines(text):
-    """What the jobs of a file of GitLab's run, in order."""
+    """The commands of the jobs in a GitLab file, in order."""
     jobs = [each for each in yaml.safe_load(text).values() if isinstance(each, dict)]
     return [line for job in jobs for line in job.get("script", ())]
 
@@ -182,7 +182,7 @@ def test_the_page_names_what_a_team_sets_and_what_its_pipelines_do(baked):
 
 DIGEST = f"sha256:{7:064d}"
 PLAYED = {
-    # Notes its words, and does what a job relies on: the digest of what was pushed, a program out of an image.
+    # Records its arguments, and writes what a job needs: the digest of a pushed image, a program from an image.
     "docker": r"""
         echo "docker $*" >> "$NOTES"
         case "$1 $2" in
@@ -194,13 +194,13 @@ PLAYED = {
     """,
     "trivy": """echo "trivy $*" >> "$NOTES" """,
     "gh": "echo 1",
-    "engine": "echo '[{{}}]'",  # what gitlab-ci-local would start services with
+    "engine": "echo '[{{}}]'",  # the engine with which gitlab-ci-local would start services
 }
 
 
 @pytest.fixture
 def machine(tmp_path):
-    """What a CI machine has beside the clone: programs, a home, and whose cluster it is; `notes()` is how programs were called."""
+    """A CI machine without the clone: programs, a home and a cluster; `notes()` returns the calls of its programs."""
     folder = tmp_path / "programs"
     folder.mkdir()
     state = tmp_path / "cluster.json"
@@ -237,7 +237,7 @@ class Machine:
         return type(project)(folder).borrow_environment()
 
     def environment(self, project, **more):
-        """What lines run in, beside what their job says."""
+        """The environment of a job's lines, in addition to the job's own variables."""
         own = project.environment(
             HOME=str(self.scratch / "home"), NOTES=str(self.scratch / "notes"), MYPY_CACHE_DIR=MYPY
         )
@@ -245,17 +245,17 @@ class Machine:
         return own | {"PATH": f"{self.programs}:{own['PATH']}"} | self.given | more
 
     def notes(self):
-        """How the programs that are played were called."""
+        """The recorded calls of the replaced programs."""
         notes = self.scratch / "notes"
         return notes.read_text() if notes.is_file() else ""
 
     def applied(self):
-        """What the cluster was given."""
+        """The objects that were applied to the cluster."""
         return json.loads(self.state.read_text())["applied"]
 
 
 class GitHub:
-    """Runs the jobs of workflows: each in a clean clone, its `run` steps in order, in the environment that job and step say."""
+    """Runs the jobs of workflows: each in a clean clone, its `run` steps in order, with the environment of job and step."""
 
     def __init__(self, machine, project, **known):
         self.machine, self.project = machine, project
@@ -275,15 +275,15 @@ class GitHub:
         return clone
 
     def told(self, text):
-        """A text with the values of its expressions; what is not known is empty, as it is there."""
+        """A text with the values of its expressions; an unknown one is empty, as on GitHub."""
         return re.sub(r"\$\{\{ *(.*?) *\}\}", lambda found: self.known.get(found[1], ""), str(text))
 
     def step(self, clone, folder, environment, step):
-        """Run a step; of actions only those that keep files and bring them."""
+        """Run a step; the only actions that are simulated are upload-artifact and download-artifact."""
         given = step.get("with", {})
         paths, kept = str(given.get("path", ".")).split(), self.kept / given.get("name", "")
         if "upload-artifact" in step.get("uses", ""):
-            # An artifact's paths begin where those that were asked for part.
+            # The paths in an artifact are relative to the common parent of those that were given.
             top = os.path.commonpath(paths) if len(paths) > 1 else paths[0]
             for path in (path for path in paths if (clone.path / path).exists()):
                 target = kept / os.path.relpath(path, top)
@@ -419,7 +419,7 @@ def test_a_round_is_run_where_the_project_serves(bake, machine, system):
     project = bake(**NAMED, maturity_level="4", ci=system)
     serving = machine.clone(project)
     assert serving.make("pipeline").returncode == 0
-    # The shared packages do not say where the project's own package is, as its environment would.
+    # The shared environment does not contain the project's own package.
     machine.given = {"PYTHONPATH": str(serving.path / "src")}
     given = {"OPERATE_FOLDER": str(serving.path)}
     if system == "gitlab":
@@ -444,7 +444,7 @@ def test_in_one_gitlab_repository_the_pipeline_of_a_project_runs_for_what_change
     for folder in FOLDERS:
         chosen = pipeline(clone, "train", "schedule", "--variable", f"PROJECT={folder}")
         assert set(chosen) == {folder.replace("/", "-")}
-    # The jobs themselves are run, with a make and a docker that note where they were called.
+    # The jobs themselves run, with a make and a docker that record the folder in which they were called.
     programs = tmp_path / "programs"
     programs.mkdir()
     for name, line in (("make", 'echo "$PWD $*" >> "$NOTES"'), ("docker", ":"), ("engine", "echo '[{}]'")):

@@ -1,4 +1,4 @@
-"""Setting up where packages come only from a company's index: over its proxy, with its certificate and a log-in."""
+"""Setup with a company's package index: through a proxy, with a private certificate and a login."""
 
 import base64
 import contextlib
@@ -30,7 +30,7 @@ PIPENV = next(
 
 
 class Index(http.server.BaseHTTPRequestHandler):
-    """A simple index (PEP 503) of a folder of wheels, for who logs in."""
+    """A simple index (PEP 503) of a folder of wheels, with basic authentication."""
 
     protocol_version = "HTTP/1.1"
 
@@ -59,11 +59,11 @@ class Index(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Print nothing."""
 
 
 class Proxy(socketserver.StreamRequestHandler):
-    """A proxy that lets programs reach the index and notes who asked for anything else."""
+    """A proxy that connects to the index and records requests for any other host."""
 
     def handle(self):
         wanted = self.rfile.readline().split()[1].decode()
@@ -106,7 +106,7 @@ def served(server):
 
 @pytest.fixture(scope="module")
 def downloaded(cookies_session, tmp_path_factory):
-    """The wheels that a small project's lock names, and pipenv's, from where this machine gets packages."""
+    """The wheels of a small project's lock and of pipenv, from this machine's own index."""
     baked = cookies_session.bake(extra_context={**NAMED, "maturity_level": "0"})
     project, folder = Project(baked.project_path), tmp_path_factory.mktemp("wheels")
     pipenv = str(ROOT / ".pipenv" / "bin" / "pipenv")
@@ -125,7 +125,7 @@ def downloaded(cookies_session, tmp_path_factory):
 
 @pytest.fixture
 def company(downloaded, tmp_path):
-    """An index and the proxy to it; what a person sets to use them."""
+    """An index and a proxy, with the settings to use them."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl to make a certificate with")
     made = [f"{tmp_path}/key.pem", "-out", f"{tmp_path}/ca.pem"]
@@ -150,7 +150,7 @@ def company(downloaded, tmp_path):
 
 
 def make(project, folder, settings, *words):
-    """Run make with these settings, and nothing that this machine says of indexes, proxies and certificates."""
+    """Run make with these settings, without this machine's settings for indexes, proxies and certificates."""
     said = ("PIP_", "PIPENV_", "MAKE", "VIRTUAL_ENV", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(said)}
     kept = {k: v for k, v in kept.items() if not k.lower().endswith(("_proxy", "ca_bundle", "cert_file", "cert_dir"))}

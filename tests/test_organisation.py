@@ -1,4 +1,4 @@
-"""Projects where organisations put them: with defaults of their own, in a repository that exists, several side by side."""
+"""Projects in an organisation: with its own defaults, in an existing repository, several in one repository."""
 
 import fnmatch
 import re
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "organisation.md").read_text(encoding="utf-8")
 
 
 def block(kind, first):
-    """A code block of the page by its first words."""
+    """The code block of the page that begins with these words."""
     return next(each for each in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.S) if each.startswith(first))
 
 
@@ -36,7 +36,7 @@ FOLDERS = ["services/ride-duration", "services/customer-churn"]
 
 
 def together(folder, ci, level="2"):
-    """A repository with two projects, and their jobs at its root by the page's script; gives their folders."""
+    """A repository with two projects and the files that the page's script writes to its root; returns their folders."""
     git(folder, "init", "-q", "-b", "main")
     for answers in (
         ["problem=ride-duration", "deployment=streaming"],
@@ -79,7 +79,7 @@ def test_in_one_repository_the_workflows_of_a_project_run_for_what_changed_in_it
         assert run_for("README.md", event) == set()
 
     def said(folder):
-        """What the workflows of a project share with no other: groups, environments, names, and variables of their own."""
+        """The names that the workflows of a project must not share with another: groups, environments, workflows, variables."""
         mine = [text for name, text in texts.items() if name.startswith(folder.replace("/", "-"))]
         found = re.findall(r"^name: .*|(?:group|environment): \S+|vars\.(?!MLFLOW|REGISTRY)\w+", "\n".join(mine), re.M)
         assert {each.split(":")[0].split(".")[0] for each in found} == {"name", "group", "environment", "vars"}
@@ -93,7 +93,7 @@ def test_in_one_repository_the_workflows_of_a_project_run_for_what_changed_in_it
         assert set(re.findall(r"--workflow (\S+)", texts[name])) <= set(workflows)
         if "actions/checkout" not in texts[name]:
             continue
-        # What a job runs is there to be run in the folder that it names, and what it keeps is kept from there.
+        # The targets exist in the folder in which a job runs, and artifacts are paths in it.
         folder = each["defaults"]["run"]["working-directory"]
         targets = (tmp_path / folder / "Makefile").read_text(encoding="utf-8")
         steps = [step for job in each["jobs"].values() for step in job["steps"]]

@@ -1,4 +1,4 @@
-"""From a file with the usual dirt to an HTTP prediction: `docs/your-problem.md`, typed as it is written."""
+"""From a data file with common defects to an HTTP prediction: the commands of `docs/your-problem.md`."""
 
 import datetime
 import json
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "your-problem.md"
 
 
 def bicycles(path, rows=6_000):
-    """A CSV file of hours as a person gets it: ids, constants, remarks, units in names, gaps, two forms of dates."""
+    """A typical CSV file of hours: ids, constants, remarks, units in names, missing values, two date formats."""
     rng = random.Random(0)
     lines = ["instant;day;hour;Holiday?;weather;Temp (°C);hum %;station;note;updated;casual;registered;count"]
     for i in range(rows):
@@ -41,7 +41,7 @@ def bicycles(path, rows=6_000):
 
 
 def steps():
-    """What the page tells to type, and to edit, in its order."""
+    """The commands and edits of the page, in order."""
     for kind, block in re.findall(r"```(sh|diff)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S):
         if kind == "diff":
             yield block.replace("my_model", "night_bus")
@@ -50,7 +50,7 @@ def steps():
 
 
 def edit(project, block):
-    """Do what a `diff` block of the page shows: in the file that its first line names, one text for another, or more at its end."""
+    """Apply a `diff` block of the page to the file in its first line: replace a text, or append to it."""
     name, *lines = block.splitlines()
     path = project.path / name.lstrip("# ")
     text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Five minutes at level 4: what `make story` tells, with real parts, and no request that fails."""
+"""The demo of level 4: the lines of `make story`, with real parts, and no failed request."""
 
 import base64
 import itertools
@@ -71,7 +71,7 @@ def test_the_story_comes_to_its_end(bake, problem, deployment, tracking):
 
 
 def in_order(text):
-    """Assert that all of the story is told, in its order."""
+    """Assert that all parts of the story are printed, in order."""
     found = [re.search(words, text) for words in TOLD]
     assert None not in found, f"{TOLD[found.index(None)]!r} was never told:\n{text}"
     places = [each.start() for each in found]

@@ -1,4 +1,4 @@
-"""What a person sees at a terminal while a command runs, beside its lines."""
+"""The output of commands on a terminal."""
 
 import os
 import re

@@ -14,7 +14,7 @@ TRIALS = 14
 
 @pytest.fixture(params=["an SQLite file", "PostgreSQL"])
 def storage(request):
-    """Where trials are kept, as the environment says."""
+    """The store of trials, as an environment variable."""
     if request.param == "PostgreSQL":
         return {"TUNE_STORAGE": by_psycopg(request.getfixturevalue("postgres"))}
     return {}

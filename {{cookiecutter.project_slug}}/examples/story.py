@@ -250,7 +250,7 @@ def main():
     page.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.copy(FOLDER / "reports" / "monitor.html", page / "monitor.html")
-    print(f"{(page / 'monitor.html').relative_to(params.ROOT)} shows it in a browser")
+    print(f"report: {(page / 'monitor.html').relative_to(params.ROOT)}")
 
 
 if __name__ == "__main__":

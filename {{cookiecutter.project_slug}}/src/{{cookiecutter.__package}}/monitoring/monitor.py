@@ -267,5 +267,5 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make monitor", description=main.__doc__)
     parser.add_argument("--new", action="store_true", help="everything since the last look is one window (NEW=1)")
     found = watch(parser.parse_args().new)
-    print("reports/monitor.html shows it in a browser")
+    print("report: reports/monitor.html")
     return ALARM if found.alarms else 0

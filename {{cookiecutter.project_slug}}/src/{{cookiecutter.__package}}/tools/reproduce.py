@@ -54,7 +54,7 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
 def _python(tree: Path, fingerprint: str) -> str:
     """A Python with the packages of the commit's lock: the current one if the lock is the same."""
     if conventions.code_tags()["lock_fingerprint"] == fingerprint:
-        print("its lock is the same as here, and so are its packages", flush=True)
+        print("its lock is the same as the current one, so are the packages", flush=True)
         return sys.executable
     print("installing the packages of its lock", flush=True)
     # make's command for pipenv is a path in this folder, which the other one does not have.
