@@ -223,7 +223,7 @@ def write(results, given):
         f"| {first:.1f} | {first / mine[3]:.1f} | {resident:,.0f} |"
         for name, (rate, half, last, first, resident) in medians.items()
     )
-    plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests a second")
+    plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests per second")
     section(
         "Serving",
         f"""`benchmarks/serve.py` ({machine()}): one record per request, 2 workers, 32 connections, `wrk` for {given.seconds} s, {given.rounds} alternating
@@ -234,7 +234,7 @@ prediction and lets a challenger answer a tenth of the keys. Figures are medians
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-![Requests a second](serve.png)
+![Requests per second](serve.png)
 
 Installed size of the serving packages: {sizes[0]:,.0f} MB; with MLflow, scikit-learn and the other training packages:
 {sizes[1]:,.0f} MB ({sizes[1] / sizes[0]:.1f} times as much).""",

@@ -112,8 +112,8 @@ def main():
         project = bake(pathlib.Path(scratch), deployment="streaming")
         contest = {
             "this worker": OURS,
-            "the same consumer and producer with a constant instead of the model": CONSTANT,
-            "consumer and producer that send fixed bytes for each event, without parsing it": BARE,
+            "same worker, constant instead of the model": CONSTANT,
+            "same worker, fixed answer without parsing": BARE,
         }
         results = {name: [] for name in contest}
         for _ in range(given.rounds):
@@ -125,7 +125,7 @@ def main():
         rows = "\n".join(f"| {name} | {each:,.0f} | {rate / each:.2f} |" for name, each in medians.items())
         half, ninety_nine = measure(project, LATENCY, round(rate / 2 * 10), rate / 2)
         early, late = measure(project, MEMORY)
-    plot("stream", medians, "events a second")
+    plot("stream", medians, "events per second")
     section(
         "Streaming",
         f"""`benchmarks/stream.py` ({machine()}): one worker, a Tansu broker on the same machine, {given.events:,} waiting events, batches of up
@@ -135,7 +135,7 @@ to 500, median of {given.rounds} alternating rounds.
 |---|---|---|
 {rows}
 
-![Events a second](stream.png)
+![Events per second](stream.png)
 
 From an event's own time to its acknowledged prediction, at half that load, with the load generated on the same cores: {half:,.0f} ms
 (median), {ninety_nine:,.0f} ms (99th percentile). Resident memory after 100,000 events {early:,.0f} MB, after a million
