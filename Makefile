@@ -7,7 +7,7 @@ PORT ?= 9696
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIPENV := $(CURDIR)/.pipenv/$(BIN)/pipenv
 RUN := .venv/$(BIN)/python
-FAILED := grep -m 1 ERROR: .setup.log >&2; \
+FAILED := grep -m 1 -oE '[A-Za-z]+Error\(.*|ERROR: .*' .setup.log >&2; \
   echo "error: packages could not be installed; behind a proxy or with a company's index, see docs/organisation.md; all output is in .setup.log" >&2; exit 1
 
 export PIPENV_VENV_IN_PROJECT := 1

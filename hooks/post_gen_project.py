@@ -131,4 +131,4 @@ if "{{ cookiecutter._output_dir is defined }}" == "True":
     # The folder from the command line, unless the project was made elsewhere.
     here = os.environ.get("PWD") == os.path.dirname(os.getcwd())
     slug, about = "{{ cookiecutter.project_slug }}", f"{', '.join(list(ANSWERS.values())[:3])}, level {LEVEL}"
-    print(f"Made {slug} ({about}). Next:\n\n  cd {slug if here else os.getcwd()}\n  make setup\n  make {first}\n\nIts README.md goes on from there.")
+    print(f"Made {slug} ({about}). Next:\n\n  cd {slug if here else os.getcwd()}\n  make setup\n  make {first}\n\nIts README.md has the next steps.")

@@ -167,7 +167,7 @@ def test_a_model_that_cannot_be_used_is_refused_and_the_old_one_goes_on(followed
     until(lambda: predictor.card["serving"]["refused"])
     assert "no model in" in predictor.card["serving"]["refused"]
     assert version(predictor) == "1"
-    assert "refused the new model and kept the old one" in capfd.readouterr().err
+    assert "new model refused, the old one stays" in capfd.readouterr().err
     State(str(models / "2")).write(path)
     until(lambda: version(predictor) == "2")
     assert predictor.card["serving"]["refused"] is None

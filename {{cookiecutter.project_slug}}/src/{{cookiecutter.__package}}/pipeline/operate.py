@@ -81,7 +81,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
         elif found.alarms.keys() - {"refused"}:
             yield 'the alarm is still active; make operate RETRAIN="why" trains now'
         else:
-            yield "records are refused, and training does not change that: check their sender" if found.alarms else "nothing to do"
+            yield "training does not help with refused records: check their sender" if found.alarms else "nothing to do"
 
 
 def decide(found: monitor.Finding, wanted: str = "") -> str:
@@ -175,7 +175,7 @@ def held() -> str:
     last = next((each for each in rollout.notes() if each["action"] in ("hold", "go")), None)
     if last is None or last["action"] == "go":
         return ""
-    return f"on hold since {last['at']} by {last['by']} ({last['reason'] or 'no reason was given'}): `make go` resumes it"
+    return f"on hold since {last['at']} by {last['by']} ({last['reason'] or 'no reason was given'}): `make go` ends it"
 
 
 def main() -> None:

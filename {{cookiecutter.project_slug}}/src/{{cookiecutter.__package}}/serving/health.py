@@ -96,7 +96,7 @@ class Health:
     def lost(self, where: str) -> None:
         """The broker no longer answers."""
         if self.reachable:
-            print(f"the broker at {where} cannot be reached; trying again until it answers", file=sys.stderr, flush=True)
+            print(f"the broker at {where} cannot be reached; trying until it answers", file=sys.stderr, flush=True)
         self.reachable = False
 
     def reached(self) -> None:

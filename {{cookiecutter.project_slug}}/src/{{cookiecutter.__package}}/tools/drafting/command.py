@@ -69,7 +69,7 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
 def _timely(column: Column) -> Column:
     if column.kind not in ("time", "day"):
         example = f", such as {column.known[0]!r}" if column.known else ""
-        raise UserError(f"TIME={column.given} holds no times{example}: name a column of times, by which rows are ordered")
+        raise UserError(f"TIME={column.given} holds no times{example}: name a column of times to order rows by")
     if column.missing:
         raise UserError(
             f"TIME={column.given} is missing in {column.missing:,} of {column.rows:,} rows, which are ordered by it"
@@ -153,7 +153,7 @@ def typed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--time", default="", help="the column that rows are ordered by (TIME=)")
     parser.add_argument("--id", default="", help="the column that identifies a row (ID=)")
     parser.add_argument("--drop", default="", help="columns to leave out (DROP=a,b)")
-    parser.add_argument("--task", default="", choices=["", *text.METRICS], help="the task: regression, binary or multiclass (TASK=)")
+    parser.add_argument("--task", default="", choices=["", *text.METRICS], help="the kind of task (TASK=)")
     parser.add_argument("--title", default="", help="a title for the page, as a question (TITLE=)")
     parser.add_argument("--unit", default="", help="the unit of the target (UNIT=)")
     parser.add_argument("--yes", action="store_true", help="accept every default and ask no questions (YES=1)")

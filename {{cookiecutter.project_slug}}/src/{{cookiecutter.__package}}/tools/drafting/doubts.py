@@ -62,7 +62,7 @@ def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> I
         telling = [numbers[place] for place in together(matrix[known], target.numbers[known])]
         for column in telling:
             others = ", ".join(other.given for other in telling if other is not column)
-            yield Doubt(column, f"predicts {target.given} together with {others}" if others else f"tells {target.given}")
+            yield Doubt(column, f"predicts {target.given}" + (f" together with {others}" if others else ""))
 
 
 def heavy(target: Column) -> bool:

@@ -67,7 +67,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield '\n\nclass Record(BaseModel):\n    """The fields that are known at prediction time, one per line; remove those known only later."""\n'
     yield "    model_config = ConfigDict(strict=True, allow_inf_nan=False)\n"
     yield from (_field(column) for column in plan.fields)
-    yield '\n\nclass Answer(BaseModel):\n    """The model's answer for one record."""\n'
+    yield '\n\nclass Answer(BaseModel):\n    """The model\'s answer for one record."""\n'
     if plan.task == "regression":
         yield f"    {plan.answer}: float"
     elif plan.task == "binary":
