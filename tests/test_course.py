@@ -61,7 +61,7 @@ class Student:
         if words[0] == "cd":
             self.project = Project(self.folder / words[1]).borrow_environment()
             return ""
-        if "goes on running" in remark:
+        if "keeps running" in remark:
             return self.start(*words[1:])
         done = self.run(words)
         said = done.stdout + done.stderr

@@ -97,5 +97,5 @@ def test_data_come_back_from_a_store_that_speaks_s3(bake, s3):
     shutil.rmtree(project.path / ".cache" / "data")
     done = project.make("data", **store)
     assert done.returncode == 0, done.stderr
-    assert "came back from s3://rides/data" in done.stdout
+    assert "was restored from s3://rides/data" in done.stdout
     assert path.read_bytes() == content

@@ -265,7 +265,7 @@ def test_a_broker_that_goes_and_comes_back_costs_one_line_each_and_readiness_mea
     said = capfd.readouterr().err.splitlines()
     assert [line for line in said if "the broker" in line] == [
         f"the broker at 127.0.0.1:{port} cannot be reached; trying until it answers",
-        "the broker is back",
+        "the broker answers again",
     ]
 
 

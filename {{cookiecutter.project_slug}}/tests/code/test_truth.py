@@ -119,7 +119,7 @@ def test_a_missing_truth_is_counted_and_waits(tmp_path, predicted):
 
 
 def test_a_file_without_a_key_or_a_target_is_refused(tmp_path):
-    with pytest.raises(UserError, match="whose truth is it"):
+    with pytest.raises(UserError, match="add one of them"):
         truth.add(given(tmp_path, ["p0"], TRUTHS[:1], key="number"))
     pd.DataFrame({PREDICTION: ["p0"]}).to_csv(tmp_path / "bare.csv", index=False)
     with pytest.raises(UserError, match="has no column"):

@@ -58,7 +58,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
     with alone():
         if by := held():
             if wanted:
-                raise UserError(f"{by}; nothing was trained: ask again then")
+                raise UserError(f"{by}; nothing was trained: try again then")
             yield by
             monitor.watch(new)
             return
@@ -70,7 +70,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
         found = monitor.watch(new)
         if rollout.running() or rollout.unsettled():
             if wanted:
-                raise UserError("nothing was trained, as a version is rolled out or watched: ask again after that")
+                raise UserError("nothing was trained, as a version is rolled out or watched: try again after that")
             return
         if begun := _begun():
             yield from _train(begun[0]["reason"], begun)

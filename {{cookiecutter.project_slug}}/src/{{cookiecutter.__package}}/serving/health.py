@@ -102,7 +102,7 @@ class Health:
     def reached(self) -> None:
         """The broker has answered."""
         if not self.reachable:
-            print("the broker is back", file=sys.stderr, flush=True)
+            print("the broker answers again", file=sys.stderr, flush=True)
         self.reachable = True
 
     def ready(self) -> str:

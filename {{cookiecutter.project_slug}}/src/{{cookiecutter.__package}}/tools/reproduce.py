@@ -34,7 +34,7 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
         raise UserError(f"version {number} was trained at commit {commit}, which is not in this repository: fetch it")
     if traced["git_dirty"] == "true":
         raise UserError(
-            f"version {number} was trained from files that were not committed: nobody can make it again exactly"
+            f"version {number} was trained from files that were not committed: it cannot be reproduced exactly"
         )
     tree = FOLDER / number
     _git("worktree", "prune")
@@ -98,7 +98,7 @@ def _compare(tree: Path, python: str, traced: dict[str, str], words: list[str]) 
     made = json.loads((tree / "model" / "model.json").read_text())
     if made["data"]["fingerprint"] != traced["data_fingerprint"]:
         raise UserError(
-            f"the rows are others: fingerprint {made['data']['fingerprint']} now, {traced['data_fingerprint']} then"
+            f"the rows differ: fingerprint {made['data']['fingerprint']} now, {traced['data_fingerprint']} then"
         )
     then = registry.measured(traced["version"])
     return {name: (then[name], float(now)) for name, now in made["metrics"].items() if name in then}
