@@ -7,6 +7,8 @@ PORT ?= 9696
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIPENV := $(CURDIR)/.pipenv/$(BIN)/pipenv
 RUN := .venv/$(BIN)/python
+FAILED := grep -m 1 -oE '[A-Za-z]+Error\(.*|ERROR: .*' .setup.log >&2; \
+  echo "error: packages could not be installed; behind a proxy or with a company's index, see docs/organisation.md; all output is in .setup.log" >&2; exit 1
 
 export PIPENV_VENV_IN_PROJECT := 1
 export PIPENV_IGNORE_VIRTUALENVS := 1
@@ -32,17 +34,17 @@ FIT := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2]
 	  echo "install one (Debian, Ubuntu: python3.12 python3.12-venv), then: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Installing pipenv into .pipenv"
 	@$(PYTHON) -m venv .pipenv
-	@.pipenv/$(BIN)/python -m pip install --quiet pipenv==2026.10.3
+	@.pipenv/$(BIN)/python -m pip install --quiet pipenv==2026.10.3 > .setup.log 2>&1 || { $(FAILED); }
 	@touch $@
 
 .venv/.ready: .pipenv/.ready Pipfile.lock
 	@echo "Installing cookiecutter into .venv"
-	@"$(PIPENV)" --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" sync > .setup.log 2>&1 || { cat .setup.log; exit 1; }
+	@COLUMNS=999 "$(PIPENV)" --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" sync > .setup.log 2>&1 || { $(FAILED); }
 	@touch $@
 
 .venv/.dev: .venv/.ready
 	@echo "Installing the test tools into .venv"
-	@"$(PIPENV)" sync --dev > .setup.log 2>&1 || { cat .setup.log; exit 1; }
+	@COLUMNS=999 "$(PIPENV)" sync --dev > .setup.log 2>&1 || { $(FAILED); }
 	@touch $@
 
 demo: .venv/.ready  ## bake the default project into build/, train, serve, print a prediction

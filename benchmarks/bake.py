@@ -1,4 +1,4 @@
-"""Time a bake with default answers against other templates' when checkouts of them are given."""
+"""Time a bake with default answers, and those of other templates if checkouts of them are given."""
 
 import argparse
 import pathlib
@@ -13,7 +13,7 @@ from report import ROOT, machine, section
 
 
 def bake(template):
-    """Seconds and number of files of one bake by the command a person types."""
+    """Seconds and number of files of one bake with the command from the README."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", scratch, str(template)]
         started = time.perf_counter()
@@ -25,7 +25,7 @@ def bake(template):
 
 
 def main():
-    """Bake each template in turn, a few times over, and write the medians."""
+    """Bake the templates alternately for a few rounds and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("others", nargs="*", type=pathlib.Path, help="checkouts, such as of cookiecutter-uv")
     parser.add_argument("--rounds", type=int, default=9)

@@ -1,4 +1,4 @@
-"""Measure a scoring job against the model alone, MLflow's own ways to score a file, and itself with ten times the rows."""
+"""Measure a scoring job against the model alone, MLflow's ways to score a file, and the same job on ten times the rows."""
 
 import argparse
 import json
@@ -81,7 +81,7 @@ print(float(done.stdout.split('(')[-1].split(' rows/s')[0].replace(',', '')))
 
 
 def main():
-    """Measure each in turn, a few times over, and write the medians."""
+    """Measure each alternately for a few rounds and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--times", type=int, default=4, help="the small file has so many times 200,000 rows")
@@ -97,7 +97,7 @@ def main():
             "this project, all cores": (JOB, large, out),
             "the model alone, arrays in memory, all cores": (MODEL, small, 2),
             "the model alone, one core": (MODEL, small, 1),
-            "XGBoost itself, arrays in memory, all cores": (NATIVE, small, 2),
+            "XGBoost directly, arrays in memory, all cores": (NATIVE, small, 2),
             "pandas and `mlflow.pyfunc`": (PANDAS, small, out),
             "`mlflow models predict`": (CLI, text, folder / "o.json"),
             "this project on Spark, `local[*]`": (SPARK, large, folder / "spark"),
@@ -117,18 +117,18 @@ def main():
     peak = {times: statistics.median(figures) for times, figures in memory.items()}
     mine = medians["this project, all cores"]
     rows = "\n".join(f"| {name} | {rate:,.0f} | {mine / rate:.2f} |" for name, rate in medians.items())
-    plot("batch", {name.replace("`", ""): rate for name, rate in medians.items()}, "rows a second")
+    plot("batch", {name.replace("`", ""): rate for name, rate in medians.items()}, "rows per second")
     section(
         "Batch",
         f"""`benchmarks/batch.py` ({machine()}): the default bake's model, generated rides in Parquet, {given.times * 2_000_000:,} rows for this
 project and Spark, a tenth for the others (50,000 in JSON for `mlflow models predict`, including its start), median of
-{given.rounds} alternating rounds. Rates include reading and writing files, except for the model alone and XGBoost itself.
+{given.rounds} alternating rounds. Rates include reading and writing files, except for the model alone and XGBoost directly.
 
-| what scores | rows/s | ours / theirs |
+| program | rows/s | ours / theirs |
 |---|---|---|
 {rows}
 
-![Rows a second](batch.png)
+![Rows per second](batch.png)
 
 Peak memory: {peak[1]:,.0f} MB for {given.times * 200_000:,} rows, {peak[10]:,.0f} MB for ten times as many ({peak[10] / peak[1]:.2f} times).""",
     )

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the bake they measure, their sections of `docs/benchmarks.md`, and their plots."""
+"""Shared parts of the benchmarks: the bake they measure, their sections of `docs/benchmarks.md`, and their plots."""
 
 import json
 import os
@@ -25,20 +25,20 @@ figure.savefig(sys.argv[3], dpi=100)
 
 
 def machine():
-    """What the figures were measured on."""
+    """The machine on which the figures were measured."""
     return f"{os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def environment(project=PROJECT, **more):
-    """This process's environment for a command of a bake, without what steers this process itself."""
+    """The environment for a command of a bake, without the settings of this process itself."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "MLFLOW_", "PYTHON"))}
-    # MLflow starts its server by name.
+    # MLflow starts its server by the command's name, which PATH must find.
     clean["PATH"] = f"{PROJECT}/.venv/bin:{clean['PATH']}"
     return clean | {"PYTHONPATH": f"{project}/src", "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"} | more
 
 
 def bake(folder, **answers):
-    """A project of its own that borrows the shared packages, with a champion."""
+    """A separate project that uses the shared packages, with a champion."""
     command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", str(folder), str(ROOT)]
     subprocess.run([*command, *(f"{name}={value}" for name, value in answers.items())], check=True)
     project = folder / "ride-duration"
@@ -49,7 +49,7 @@ def bake(folder, **answers):
 
 
 def measure(project, code, *words):
-    """What a piece of code prints in a project, as numbers."""
+    """The numbers that a piece of code prints when it runs in a project."""
     command = [PYTHON, "-c", code, *map(str, words)]
     done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True)
     if done.returncode:
@@ -72,6 +72,6 @@ def section(title, text):
 
 
 def plot(name, values, label):
-    """Draw bars into `docs/<name>.png`; the drawing library is the bake's."""
+    """Draw a bar chart into `docs/<name>.png`, with the bake's drawing library."""
     command = [PYTHON, "-c", PLOT, json.dumps(values), label, str(ROOT / "docs" / f"{name}.png")]
     subprocess.run(command, check=True)

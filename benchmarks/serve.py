@@ -1,4 +1,4 @@
-"""Measure the generated service against its peers in one run, on one machine, with one model.
+"""Measure the generated service and comparable services in one run, on one machine, with one model.
 
 Needs `wrk` (a Debian package) and the bake of `make environment`; FastAPI and uvicorn come with its training packages.
 """
@@ -98,7 +98,7 @@ def measure(command, cwd, path, body, script, seconds, port):
                     sys.exit(f"{command} did not answer")
                 time.sleep(0.02)
         first = time.monotonic() - started
-        time.sleep(5)  # what asks the registry beside a service of level 3 takes seconds to load
+        time.sleep(5)  # the process that queries the registry for a level 3 service takes seconds to load
         load = ["wrk", "--latency", "-t1", "-c32", f"-d{seconds}s", "-s", script, url]
         subprocess.run([*load[:4], "-d2s", *load[5:]], capture_output=True, check=True)
         done = subprocess.run(load, capture_output=True, text=True, check=True).stdout
@@ -111,16 +111,16 @@ def measure(command, cwd, path, body, script, seconds, port):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
         server.wait()
-        time.sleep(3)  # workers close the port after their parent has gone
+        time.sleep(3)  # workers close the port after their parent has exited
 
 
 def milliseconds(number, unit):
-    """What wrk writes, such as 3.20ms or 812.00us, as a number."""
+    """A duration as wrk prints it, such as 3.20ms or 812.00us, as milliseconds."""
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
 def installed(names):
-    """Installed megabytes of some distributions of the lock, as pip's records have them."""
+    """Installed megabytes of some distributions of the lock, by pip's records of their files."""
     code = (
         "import sys, importlib.metadata as m\n"
         "total = 0\n"
@@ -134,7 +134,7 @@ def installed(names):
 
 
 def prepare(folder):
-    """Train and register the model, and put the peers' programs and models into `folder`."""
+    """Train and register the model, and write the programs and models to compare with into `folder`."""
     pipeline = ["make", "-s", "pipeline", f'PIPENV="{ROOT}/.pipenv/bin/pipenv"']
     subprocess.run(pipeline, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
     estimator = str(folder / "model.joblib")
@@ -168,9 +168,9 @@ def services(folder):
     mlflow = [PYTHON, "-m", "mlflow", "models", "serve", "-m", "models:/ride-duration@champion"]
     return {
         "this service": (ours, PROJECT, "/predict", RECORD),
-        "the same at level 3: log and split": (level3, project, "/predict", RECORD),
-        "bare Flask, a constant": ([*gunicorn, "bare:app"], folder, "/predict", RECORD),
-        "FastAPI + uvicorn, estimator": (uvicorn, folder, "/predict", RECORD),
+        "this service at level 3: prediction log and A/B split": (level3, project, "/predict", RECORD),
+        "a bare Flask route that returns a constant": ([*gunicorn, "bare:app"], folder, "/predict", RECORD),
+        "FastAPI + uvicorn with the estimator": (uvicorn, folder, "/predict", RECORD),
         "mlflow models serve": (
             [*mlflow, "--env-manager", "local", "-p", PORT, "-w", "2"],
             PROJECT,
@@ -181,7 +181,7 @@ def services(folder):
 
 
 def lua(folder, body):
-    """What wrk sends, as the script that it reads."""
+    """The script that tells wrk which request to send."""
     script = folder / "post.lua"
     headers = "wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\n"
     script.write_text(f"{headers}wrk.body={json.dumps(json.dumps(body))}\n")
@@ -189,7 +189,7 @@ def lua(folder, body):
 
 
 def main():
-    """Measure each service in turn, a few times over, and write the medians."""
+    """Measure the services alternately for a few rounds and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
@@ -223,7 +223,7 @@ def write(results, given):
         f"| {first:.1f} | {first / mine[3]:.1f} | {resident:,.0f} |"
         for name, (rate, half, last, first, resident) in medians.items()
     )
-    plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests a second")
+    plot("serve", {name: figures[0] for name, figures in medians.items()}, "requests per second")
     section(
         "Serving",
         f"""`benchmarks/serve.py` ({machine()}): one record per request, 2 workers, 32 connections, `wrk` for {given.seconds} s, {given.rounds} alternating
@@ -234,7 +234,7 @@ prediction and lets a challenger answer a tenth of the keys. Figures are medians
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-![Requests a second](serve.png)
+![Requests per second](serve.png)
 
 Installed size of the serving packages: {sizes[0]:,.0f} MB; with MLflow, scikit-learn and the other training packages:
 {sizes[1]:,.0f} MB ({sizes[1] / sizes[0]:.1f} times as much).""",

@@ -103,7 +103,7 @@ work(worker, state, 1_000_000, grow); print(seen[0], seen[-1])
 
 
 def main():
-    """Measure in turn, a few times over, and write the medians."""
+    """Measure each alternately for a few rounds and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=200_000)
@@ -112,8 +112,8 @@ def main():
         project = bake(pathlib.Path(scratch), deployment="streaming")
         contest = {
             "this worker": OURS,
-            "the same consumer and producer with a constant instead of the model": CONSTANT,
-            "a relay: the same bytes out for each event, without parsing them": BARE,
+            "same worker, constant instead of the model": CONSTANT,
+            "same worker, fixed answer without parsing": BARE,
         }
         results = {name: [] for name in contest}
         for _ in range(given.rounds):
@@ -125,17 +125,17 @@ def main():
         rows = "\n".join(f"| {name} | {each:,.0f} | {rate / each:.2f} |" for name, each in medians.items())
         half, ninety_nine = measure(project, LATENCY, round(rate / 2 * 10), rate / 2)
         early, late = measure(project, MEMORY)
-    plot("stream", medians, "events a second")
+    plot("stream", medians, "events per second")
     section(
         "Streaming",
         f"""`benchmarks/stream.py` ({machine()}): one worker, a Tansu broker on the same machine, {given.events:,} waiting events, batches of up
 to 500, median of {given.rounds} alternating rounds.
 
-| what answers | events/s | ours / theirs |
+| program | events/s | ours / theirs |
 |---|---|---|
 {rows}
 
-![Events a second](stream.png)
+![Events per second](stream.png)
 
 From an event's own time to its acknowledged prediction, at half that load, with the load generated on the same cores: {half:,.0f} ms
 (median), {ninety_nine:,.0f} ms (99th percentile). Resident memory after 100,000 events {early:,.0f} MB, after a million

@@ -1,4 +1,4 @@
-"""Measure a training on as many rows as a real month has, against its own fit and against pandas and plain XGBoost."""
+"""Measure a training on the rows of a month, against the time of its fit alone and against pandas with XGBoost."""
 
 import argparse
 import pathlib
@@ -48,7 +48,7 @@ print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000, do
 
 
 def main():
-    """Measure both in turn, a few times over, and write the medians."""
+    """Measure both alternately for a few rounds and write the medians."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -76,7 +76,7 @@ def main():
 rounds. `make train` also checks every rule of a record, converts the model and compares it with the estimator on all
 validation rows, computes bootstrap intervals and explanation counts, and logs the run.
 
-| what | seconds | fit alone | all / fit | peak MB | RMSE |
+| program | seconds | fit alone | all / fit | peak MB | RMSE |
 |---|---|---|---|---|---|
 {rows}""",
     )

@@ -121,14 +121,14 @@ for path, conditions in KEEP.items():
         while (path := os.path.dirname(path)) and not os.listdir(path):
             os.rmdir(path)
     elif os.path.exists(path) and path.count(".") == 2 and path.split(".")[1] in VARIANTS:
-        # A file whose name says for which answer it is gets the name that the project knows it by.
+        # A file with an answer in its name is renamed to the name that the project uses.
         name, _, kind = path.split(".")
         os.rename(path, f"{name}.{kind}")
 
-# Cookiecutter says where it writes. An update, which bakes twice into a folder that nobody sees, does not.
+# Cookiecutter prints where it writes. An update, which bakes twice into temporary folders, does not.
 if "{{ cookiecutter._output_dir is defined }}" == "True":
     first = "tracking-secrets tracking-server" if ANSWERS["tracking"] == "remote" else "pipeline" if LEVEL >= 2 else "train"
-    # The folder that was typed, unless it was made elsewhere.
+    # The folder from the command line, unless the project was made elsewhere.
     here = os.environ.get("PWD") == os.path.dirname(os.getcwd())
     slug, about = "{{ cookiecutter.project_slug }}", f"{', '.join(list(ANSWERS.values())[:3])}, level {LEVEL}"
-    print(f"Made {slug} ({about}). Next:\n\n  cd {slug if here else os.getcwd()}\n  make setup\n  make {first}\n\nIts README.md goes on from there.")
+    print(f"Made {slug} ({about}). Next:\n\n  cd {slug if here else os.getcwd()}\n  make setup\n  make {first}\n\nIts README.md has the next steps.")

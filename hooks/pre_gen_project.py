@@ -6,7 +6,7 @@ import re
 import sys
 import unicodedata
 
-# Data, never code: the answers arrive as the text of a JSON document inside one string literal.
+# The answers are data, never code: a JSON document inside one string literal.
 ANSWERS = json.loads({{ cookiecutter | jsonify | tojson }})
 
 # Distributions that the project imports: a package of the same name would shadow them.
@@ -23,7 +23,7 @@ LONGEST = {"project_name": 60, "project_slug": 40, "description": 200, "author":
 
 
 def complaints():
-    """What is wrong with the answers, as (question, what is wrong, a good answer)."""
+    """Invalid answers, each as (question, the error, a valid answer)."""
     for question, longest in LONGEST.items():
         answer = ANSWERS[question]
         example = "ride-duration" if question == "project_slug" else "Ride Duration"

@@ -1,4 +1,4 @@
-"""The first minute of the default project, typed for you: bake, install, train, serve, predict, stop."""
+"""A demo of the default project: bake, install, train, serve, predict, stop."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def step(title, *command, cwd=ROOT):
-    """Say what runs, run it, and leave with its exit code when it fails."""
+    """Print a command and run it; exit with its code if it fails."""
     print(f"\n$ {title}", flush=True)
     done = subprocess.run(command, cwd=cwd)
     if done.returncode:
@@ -20,7 +20,7 @@ def step(title, *command, cwd=ROOT):
 
 
 def wait(url, server, seconds=30):
-    """Return once `url` answers; leave when the server ends or the time is up."""
+    """Return once `url` answers; exit if the server ends or the time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -33,7 +33,7 @@ def wait(url, server, seconds=30):
 
 
 def main():
-    """Bake the default project into `build/` and walk through it."""
+    """Bake the default project into `build/` and run each step."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--port", default="9696")
     parser.add_argument("--pipenv", required=True)

@@ -1,4 +1,4 @@
-"""Feed a project broken input of every kind for some minutes; tell what it answered with anything but one line.
+"""Send a project broken input of every kind for some minutes; print each input that it did not refuse in one line.
 
     python scripts/fuzz.py build/fuzz/ride-duration --minutes 10
 
@@ -59,7 +59,7 @@ WORDS += [
 
 
 def mutated(content, rng):
-    """The content with some bytes cut, doubled, flipped or replaced, or a word of it."""
+    """The content with some bytes, or one word, cut, doubled, flipped or replaced."""
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 5, 20])):
         at, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
@@ -72,7 +72,7 @@ def mutated(content, rng):
         elif way == 2 and at < len(data):
             data[at] ^= 1 << rng.randrange(8)
         elif way == 3 and (words := list(re.finditer(rb"[\w.+-]+", data))):
-            # A whole word, so that what is around it can still be read.
+            # A whole word, so that the text around it is still valid.
             found = rng.choice(words)
             data[found.start() : found.end()] = rng.choice(WORDS)
         else:
@@ -81,10 +81,10 @@ def mutated(content, rng):
 
 
 class Surfaces:
-    """What of a project can be fed; each attempt gives what it came to, in a word."""
+    """The inputs of a project that can be fuzzed; each attempt returns its outcome as one word."""
 
     def __init__(self, package, root, folder):
-        """Load what is fed from the project in `root`; `folder` is for the broken files."""
+        """Load the inputs from the project in `root`; broken files are written to `folder`."""
         self.package, self.root, self.folder = package, root, folder
         self.errors = self.module("base.errors").UserError
         self.problem, self.schema = self.module("problem"), self.module("data.schema")
@@ -119,7 +119,7 @@ class Surfaces:
             "event": "serving/worker.py",
             "lock": "data/data_lock.py",
             "scored": "serving/job.py",
-            # Of a job its scored files are the log, which `table` and `scored` are made of.
+            # The scored files of a job are its log; `table` and `scored` are made from them.
             "logged": "none" if self.exists("serving/job.py") else "monitoring/windows.py",
         }
         return [
@@ -129,7 +129,7 @@ class Surfaces:
         ]
 
     def request(self, rng):
-        """A request must be answered, with anything under 500."""
+        """A request must get a response with a status under 500."""
         many = b"[" + b",".join([self.record] * rng.choice([1, 3])) + b"]"
         body = mutated(rng.choice([self.record, many]), rng)
         kind = rng.choice(["application/json"] * 5 + ["text/plain", "application/json; charset=\x7f", ""])
@@ -174,7 +174,7 @@ class Surfaces:
         shutil.copytree(self.root / "model", path)
         file = rng.choice(sorted(path.iterdir()))
         file.write_bytes(mutated(file.read_bytes(), rng))
-        if rng.random() < 0.5:  # by somebody who knows how the checksums are made
+        if rng.random() < 0.5:  # with the matching checksums
             sha = self.bundle._sha256
             try:
                 card = json.loads((path / "model.json").read_bytes())
@@ -226,10 +226,10 @@ class Surfaces:
 
 
 class Event:
-    """A message as a consumer gives it."""
+    """A message as a consumer returns it."""
 
     def __init__(self, value):
-        """With this value, and the rest as of any message."""
+        """A message with this value and defaults for the rest."""
         said = {
             "value": value,
             "key": b"key",
@@ -244,7 +244,7 @@ class Event:
 
 
 def main():
-    """Try until the time is over; 1 where something was found."""
+    """Try until the time is over; 1 if something was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("project", type=pathlib.Path)
     parser.add_argument("--minutes", type=float, default=10)

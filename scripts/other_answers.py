@@ -1,4 +1,4 @@
-"""Add what other answers need to the environment that all tests share, unless it is there already."""
+"""Add the packages of other answers to the environment that all tests share, unless they are installed."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ SPARK = {"spark": ({"deployment": "batch"}, "spark")}
 
 
 def main():
-    """Bake with each answer and let pipenv install what it adds to the lock into the shared environment."""
+    """Bake with each answer and install its additional packages into the shared environment."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("environment", type=pathlib.Path)
     parser.add_argument("--pipenv", required=True)

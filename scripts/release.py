@@ -1,4 +1,4 @@
-"""What a release needs: prints the notes of the version that is to be tagged, or says what is missing.
+"""Check a release: print the notes of the version to be tagged, or what is missing.
 
 `python scripts/release.py v0.2.0` exits with 1 and one line where the tag is not the template's version, the changelog has no
 section for it, or something is still under Unreleased.

@@ -44,7 +44,7 @@ def superset(wanted):
 
 
 def pipfile_hash(folder):
-    """What `pipenv verify` compares the lock of the project in `folder` with."""
+    """The hash with which `pipenv verify` compares the lock of the project in `folder`."""
     code = "from pipenv.project import Project; print(Project().pipfile.calculate_hash())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment(folder), capture_output=True, text=True, check=True
@@ -53,7 +53,7 @@ def pipfile_hash(folder):
 
 
 def locked(pipfile, categories):
-    """The lock of a Pipfile's text, without a word of where packages come from."""
+    """The lock of a Pipfile's text, without the address of any index."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         (folder / "Pipfile").write_text(pipfile)
@@ -75,7 +75,7 @@ def resolve():
     lock = locked(superset((LOCKS / "Pipfile").read_text()), ["packages", *CATEGORIES])
     for category, block in CATEGORIES.items():
         text = json.dumps(lock[block], indent=4, sort_keys=True).replace("\n", "\n    ")
-        # Jinja reads one long literal several times as fast as as much text between its marks.
+        # Jinja reads one long literal several times faster than the same text between its marks.
         literal = text.replace("\\", "\\\\").replace("'", "\\'")
         (LOCKS / f"{category}.jinja").write_text(f"{{{{ '{literal}' }}}}\n")
 

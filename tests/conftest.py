@@ -28,12 +28,12 @@ COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.
 SOURCES = [answers for answers in COMBINATIONS if answers["ci"] == CHOICES["ci"][0]]
 """What holds for source code is checked once: another answer to `ci` changes other files, as a test of `test_bakes` proves."""
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-"""What the documents promise and CI tests with."""
+"""The Python versions that the documents name and CI tests."""
 AUTHOR = 'Žofia "Zoë" O\'Brien \\ 王'
 NAMED = {"project_name": "Night Bus", "description": 'Says "when" & why.', "author": AUTHOR}
-"""Answers that are nobody's default: whatever of the template's own shows up in such a bake has leaked."""
+"""Answers that differ from every default, so that a default of the template in such a bake is a leak."""
 MYPY = str(ROOT / "build" / "mypy" / os.environ.get("PYTEST_XDIST_WORKER", "one"))
-"""What mypy learns of the packages is the same for every bake."""
+"""mypy's cache: the packages are the same for every bake."""
 
 
 @dataclasses.dataclass
@@ -43,7 +43,7 @@ class Project:
     path: pathlib.Path
 
     def files(self):
-        """Every file's path inside the project, apart from what its commands made."""
+        """The path of each file of the project, except those that its commands made."""
         made = {
             ".venv",
             ".outbox",
@@ -69,7 +69,7 @@ class Project:
         return (self.path / name).read_text(encoding="utf-8")
 
     def environment(self, **more):
-        """What a command of the project runs in: the shared packages, and nothing that steers this process."""
+        """The environment of the project's commands: the shared packages, without the settings of this process."""
         kept = {
             k: v for k, v in os.environ.items() if not k.startswith(("MODEL_", "MLFLOW_", "PYTEST_", "MAKE", "KAFKA_"))
         }
@@ -86,7 +86,7 @@ class Project:
         return self.run(*self.make_command(*words), **options)
 
     def make_command(self, *words):
-        """What a person types, and which pipenv it uses."""
+        """The command that a user types, with the pipenv to use."""
         return ("make", "--no-print-directory", *words, f'PIPENV="{ROOT}/.pipenv/bin/pipenv"')
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ class Project:
             process.stdout.close()
 
     def borrow_environment(self):
-        """Use the shared packages: its lock names the same ones."""
+        """Use the shared packages; its lock names the same ones."""
         (self.path / ".venv").symlink_to(SHARED / ".venv", target_is_directory=True)
         os.utime(SHARED / ".venv" / ".ready")
         return self
@@ -123,7 +123,7 @@ class Project:
 
 @pytest.fixture
 def bake(cookies):
-    """Bake with some answers; what is wrong with them fails the test."""
+    """Bake with some answers; an invalid answer fails the test."""
 
     def baked(**answers):
         result = cookies.bake(extra_context=answers)
@@ -197,7 +197,7 @@ def trained(cookies_session, run_folder):
 
 
 def wait(until, seconds):
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -226,7 +226,7 @@ def answers_at(url):
 
 
 def listens(port):
-    """Whether something takes connections on a port."""
+    """Whether something accepts connections on a port."""
     with socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
 

@@ -1,4 +1,4 @@
-"""A deployment in use: asked without an end, and what it answered, by the key of what was asked."""
+"""A deployment under constant load, and its answers by the key of each record."""
 
 import collections
 import contextlib
@@ -18,7 +18,7 @@ IMAGE = f"registry.example.org/night-bus@sha256:{'0' * 64}"
 
 
 def record(key):
-    """What is asked for a key."""
+    """The record for a key."""
     where = {"PULocationID": 1 + sum(key.encode()) % 265, "DOLocationID": 166}
     return {"ride_id": key, **where, "trip_distance": 2.6, "lpep_pickup_datetime": "2024-02-01 08:00:00"}
 
@@ -33,16 +33,16 @@ def rows(project, name):
 
 
 class InUse:
-    """What the three deployments have in common.
+    """The shared parts of the three deployments.
 
     Attributes:
-        answers: of each key that was answered: the model version and the role.
-        failed: what was no answer.
+        answers: the model version and the role of each answered key.
+        failed: the failed requests.
     """
 
     clients = 1
     patience = 20
-    """Within so many seconds it answers with another champion, on a machine that has more to do."""
+    """The maximum number of seconds until it answers with another champion, on a busy machine."""
 
     def __init__(self, project, who):
         self.project, self.variables = project, {**who, "IMAGE": IMAGE, "WEB_CONCURRENCY": "2"}
@@ -50,12 +50,12 @@ class InUse:
 
     @contextlib.contextmanager
     def around(self):
-        """What has to be there before it runs, and stays when it ends."""
+        """The parts that must run before it starts and that keep running when it ends."""
         yield self
 
     @contextlib.contextmanager
     def asked(self):
-        """Ask without an end, for the length of a with block."""
+        """Send requests continuously, for the length of a with block."""
         self._over.clear()
         stamp = f"{time.time():.0f}"
         threads = [threading.Thread(target=self._ask, args=(f"{stamp}-{number}",)) for number in range(self.clients)]
@@ -69,17 +69,17 @@ class InUse:
                 thread.join()
 
     def versions(self):
-        """What answered lately."""
+        """The versions that answered recently."""
         return {answer["model_version"] for answer in list(self.answers.values())[-20:]}
 
     def roles(self, keys):
-        """Who answers these keys."""
+        """The versions that answer these keys."""
         self.ask(keys)
         return [self.answers[key]["role"] for key in keys]
 
 
 class Web(InUse):
-    """`make serve`, asked over HTTP; `pause` is how many seconds a client waits between two requests."""
+    """`make serve` with HTTP clients; `pause` is the number of seconds between two requests of a client."""
 
     clients, patience = 4, 12
 
@@ -108,7 +108,7 @@ class Web(InUse):
             time.sleep(self.pause)
 
     def ask(self, keys):
-        """Ask for these keys, a hundred in a request."""
+        """Send the records of these keys, a hundred per request."""
         for start in range(0, len(keys), 100):
             some = keys[start : start + 100]
             body = json.dumps([record(key) for key in some]).encode()
@@ -125,7 +125,7 @@ class Web(InUse):
         return max(sorted(each)[int(0.99 * len(each))] for each in seconds.values())
 
     def killed(self):
-        """The service's whole process group is killed while it is asked."""
+        """The service's process group is killed while it handles requests."""
         with self.running() as process, self.asked():
             time.sleep(3)
             os.killpg(process.pid, signal.SIGKILL)
@@ -161,7 +161,7 @@ while True:
 
 
 class Streaming(InUse):
-    """`make stream` at a broker, asked by events."""
+    """`make stream` with a broker and a sender of events."""
 
     def __init__(self, project, who):
         super().__init__(project, who)
@@ -173,7 +173,7 @@ class Streaming(InUse):
 
     @contextlib.contextmanager
     def around(self):
-        """The broker, and who sends events and reads predictions."""
+        """The broker, and a client that sends events and reads predictions."""
         with broker(self.project) as self._address:
             command = [str(self.project.path / ".venv/bin/python"), "-c", EXCHANGE]
             piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -206,14 +206,14 @@ class Streaming(InUse):
             number += 5
 
     def ask(self, keys):
-        """Send an event for each of these keys, and wait for what comes of it."""
+        """Send an event for each of these keys and wait for the outcome."""
         for key in keys:
             self.answers.pop(key, None)
         self._send(keys)
         wait(lambda: all(key in self.answers for key in keys), 120)
 
     def killed(self):
-        """The worker is killed while events come; another one goes on, and every event has its prediction."""
+        """The worker is killed while events arrive; another one continues, and each event gets its prediction."""
         with self.running() as process, self.asked():
             time.sleep(5)
             os.killpg(process.pid, signal.SIGKILL)
@@ -223,7 +223,7 @@ class Streaming(InUse):
 
 
 class Batch(InUse):
-    """`make score`, job after job; one that has begun keeps its version to its end."""
+    """`make score`, one job after another; a job uses one version from start to end."""
 
     patience = 60
 
@@ -260,7 +260,7 @@ class Batch(InUse):
         self.answers.update({row["ride_id"]: row for row in rows(self.project, f"scored/{name}.parquet")})
 
     def killed(self):
-        """A job's whole process group is killed; its output is not there, and the same command makes all of it."""
+        """A job's process group is killed: there is no output, and running the command again writes all of it."""
         keys = [f"killed-{number}" for number in range(200_000)]
         words = self._score("killed", keys)
         piped = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}

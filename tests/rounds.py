@@ -1,4 +1,4 @@
-"""Many rounds of a model at level 4, and lives that are killed: run by test_rounds.py in a project, with the project's Python.
+"""Many rounds of operation at level 4, some of them killed; test_rounds.py runs this in a project, with the project's Python.
 
 A life is a training by hand, a roll-out by steps, and a new champion that is watched and kept. Each life is killed at
 another write to the tracking store, the registry or the disk; then rounds go on in a process that nobody kills. Prints a line
@@ -50,7 +50,7 @@ ROUNDS = 12
 
 
 def kill_at(owner, name, number):
-    """Die, as by SIGKILL, at that call of this process."""
+    """Exit as if killed by SIGKILL, at that call of this process."""
     inner, seen = getattr(owner, name), 0
 
     def call(*args, **kwargs):
@@ -65,18 +65,18 @@ def kill_at(owner, name, number):
 
 
 def traffic(answering, seed):
-    """Some records are answered, and each answer is in the log."""
+    """Answer some records and log each answer."""
     rows = clean.clean("traffic", problem.sample(200, seed))
     names = np.array([str(uuid.uuid4()) for _ in range(len(rows))], object)
     answering.predict({**rows.columns, PREDICTION: names})
 
 
 def life():
-    """Rounds until the new champion is kept."""
+    """Run rounds until the new champion is kept."""
     for number in range(ROUNDS):
         if any(each["action"] == "keep" for each in rollout.notes()):
             return
-        # Other records in each round: a key goes the same way for ever, and an uneven split of few would stay uneven.
+        # New records in each round: a key is always assigned to the same model, so an uneven split of few keys would stay uneven.
         traffic(served_model.answering(), number)
         begun = any(each["action"] == "retrain" for each in rollout.notes())
         for line in operate.once(new=True, wanted="" if begun else "a better one"):
@@ -84,7 +84,7 @@ def life():
 
 
 def ended():
-    """How the world stands after a life."""
+    """The state of store, registry and disk after a life."""
     notes = [(each["action"], each["now"]) for each in reversed(rollout.notes()) if each["action"] != "retrain"]
     found = store.connect().search_model_versions(f"name = '{conventions.model_name()}'")
     said = live.experiment(conventions.model_name())
@@ -110,7 +110,7 @@ def child(work, before=None, *args):
                 before(*args)
             work()
             code = 0
-        except BaseException as error:  # whatever ends it is told, and the process ends here
+        except BaseException as error:  # any error is printed, and the process ends here
             print(f"    {type(error).__name__}: {error}", flush=True)
         finally:
             os._exit(code)
@@ -118,7 +118,7 @@ def child(work, before=None, *args):
 
 
 def copy(source, target):
-    """What a life changes, from one folder to another one, in place of what is there."""
+    """Copy the files that a life changes from one folder to another, replacing those there."""
     for name in KEPT:
         if (target / name).is_dir():
             shutil.rmtree(target / name)
@@ -128,7 +128,7 @@ def copy(source, target):
 
 
 def many():
-    """Quiet rounds; prints the growth of memory in MB, of open files, of threads, and of files a round."""
+    """Run rounds without an alarm; print the growth of memory in MB, open files, threads, and files per round."""
 
     def size():
         status = Path("/proc/self/status").read_text()
@@ -136,7 +136,7 @@ def many():
         files = sum(len(found) for _, _, found in os.walk(params.ROOT))
         return np.array([memory, len(os.listdir("/proc/self/fd")), threading.active_count(), files])
 
-    # One predictor, as in a service: it has the log open.
+    # One predictor, as in a service, with an open log.
     answering = served_model.answering()
     for number in range(60):
         traffic(answering, 7)
@@ -148,10 +148,10 @@ def many():
 
 
 def killed():
-    """Lives that are killed, each at another write."""
+    """Run lives, each killed at a different write."""
     saved = Path(sys.argv[2])
     copy(params.ROOT, saved)
-    champion_log.STALE_SECONDS = -1  # the turn of a dead process is over at once
+    champion_log.STALE_SECONDS = -1  # the lock of a dead process is released at once
     outcome = saved / "outcome.json"
 
     def judged():

@@ -46,7 +46,7 @@ BAD = [
 
 
 def cookiecutter(answers, folder):
-    """Bake as a person does, from the command line."""
+    """Bake from the command line, as a user does."""
     words = [f"{name}={answer}" for name, answer in answers.items()]
     command = [
         sys.executable,
@@ -104,7 +104,7 @@ NAMES = {
     "# 1 of: many, [yes] *really* — no? null ~": "project-1-of-many-yes-really-no-null",
     "Passengers who are late for their connecting flights": "passengers-who-are-late-for",
 }
-"""What people call a project -> the name of its folder."""
+"""Names of projects and the names of their folders."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,7 +131,7 @@ def test_a_name_is_what_people_write_and_survives_into_every_file(bake, name):
 
 def test_the_problem_is_asked_first_and_the_name_follows(tmp_path):
     words = [sys.executable, "-m", "cookiecutter", "--default-config", "--output-dir", str(tmp_path), str(ROOT)]
-    # As a shell tells a command where it is.
+    # A shell sets PWD to the current folder.
     width = {**os.environ, "COLUMNS": "80", "PWD": str(tmp_path)}
     done = subprocess.run(words, input="2\n" + "\n" * 8, capture_output=True, text=True, cwd=tmp_path, env=width)
     asked = done.stdout.split("[2/")[0]

@@ -1,4 +1,4 @@
-"""Every combination of answers: the right files, nothing of the template's own, and clean to every linter."""
+"""Every combination of answers: the right files, none of the template's defaults, and no finding of any linter."""
 
 import difflib
 import itertools
@@ -30,7 +30,7 @@ def lint_workflows(folder):
 
 
 def hook_table():
-    """KEEP as the hook has it, for a package of the name that the template's folder has."""
+    """The hook's table KEEP, for a package with the name of the template's folder."""
     source = (ROOT / "hooks" / "post_gen_project.py").read_text().replace("{{ cookiecutter.maturity_level }}", "0")
     head, loop, _ = source.partition("\nfor ")
     assert loop, "run as a whole, the hook would remove files of this repository"
@@ -134,7 +134,7 @@ def test_each_level_keeps_its_budget_and_the_guide_shows_the_table(baked, proble
         guide = (ROOT / "docs" / "maturity-level.md").read_text(encoding="utf-8")
         table = re.findall(r"^\| (\d) \| (\d+) \| (\d+) \| ([\d,]+) \| (\d+) \|$", guide, flags=re.M)
         shown = [[int(figure.replace(",", "")) for figure in row] for row in table]
-        # Lines to a hundred: one more is no news to a reader.
+        # Lines are rounded to a hundred, so that a small change needs no new table.
         assert [[*row[:3], row[4]] for row in shown] == [[*row[:3], row[4]] for row in rows]
         assert all(abs(row[3] - real[3]) <= 100 for row, real in zip(shown, rows, strict=True))
 
@@ -154,7 +154,7 @@ def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
 
 
 YOUNGER = r"^\.ONESHELL|::?:=|^\S+ *!=|\$\((file|let|intcmp) |^(undefine|private) |^define \w+ *=|&:|\.RECIPEPREFIX|\.SHELLSTATUS"
-"""What GNU make 3.81, macOS's own, does not know (from the NEWS file of GNU make)."""
+"""Features that GNU make 3.81, the version of macOS, does not have (from the NEWS file of GNU make)."""
 
 
 @pytest.mark.parametrize("answers", SOURCES, ids=ident)
@@ -178,7 +178,7 @@ def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
 
 
 def test_every_table_of_params_toml_is_known_and_read(baked):
-    """`params.TABLES` names what any project may have, so that a table in a wrong spelling is an error."""
+    """`params.TABLES` names the tables of all projects, so that a misspelled table is an error."""
     tables = set()
     for answers in SOURCES:
         project = baked(**answers)
@@ -194,8 +194,8 @@ def test_every_table_of_params_toml_is_known_and_read(baked):
 CALLED_ELSEWHERE = {
     "choices", "codes", "drawn", "hashed", "whole", "Fields",  # what problem.py may use
     "_load_pyfunc", "app", "authorize", "do_GET", "do_POST", "log_message",  # called by MLflow, gunicorn and servers
-    "additions", "answering", "fields", "snapshot",  # of what answers, where a deployment has no use for it
-    "trickle",  # of the story, where a deployment has no use for it
+    "additions", "answering", "fields", "snapshot",  # of the predictor, in deployments that do not use it
+    "trickle",  # of the story, in deployments that do not use it
     "ping", "livez", "readyz", "version", "specification", "docs", "page", "predict",  # routes
 }  # fmt: skip
 """Names that are called in a way that vulture does not see."""
@@ -215,12 +215,12 @@ def test_nothing_is_there_that_nobody_calls(baked, answers):
 
 @pytest.mark.parametrize("answers", [each for each in SOURCES if each["maturity_level"] == "0"], ids=ident)
 def test_folders_import_one_way_at_level_0_too(baked, answers, tmp_path):
-    """From level 1 on `make lint` looks after it; level 0 has the same source and no linter."""
+    """From level 1 on `make lint` checks it; level 0 has the same source without a linter."""
     project = baked(**answers)
     higher = baked(**{**answers, "maturity_level": "1"})
     contract = higher.text("pyproject.toml").partition("[tool.importlinter]")[2]
     (tmp_path / "pyproject.toml").write_text(f"[tool.importlinter]{contract}", encoding="utf-8")
-    code = "from importlinter.cli import lint_imports_command as lint; lint()"
+    code = "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"
     done = project.run("python", "-c", code, "--config", str(tmp_path / "pyproject.toml"), "--no-cache")
     assert "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 
@@ -239,7 +239,7 @@ PROBLEMS = re.compile(
 
 
 def test_only_the_problem_s_own_files_speak_of_it():
-    """What is about rides or customers stands in `problem.py`, its tests and its examples, so that a third needs no more."""
+    """Only `problem.py`, its tests and its examples mention rides or customers, so that another problem changes only those."""
     own = ("problem.", "test_problem.", "test_sample.", "test_behaviour.", "marketing.py")
     for folder, pattern in (
         ("src", "*.py"),
@@ -297,7 +297,7 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
     assert project.files() == sorted([*common, *own])
     assert bool(own) == (answers["maturity_level"] != "0")
     differ = {name for name in common if project.text(name) != twin.text(name)}
-    # What make, pipenv and the graders' settings know of CI is which files `make audit` reads, and who proposes newer packages.
+    # In make, Pipfile and the graders' settings only the files that `make audit` reads and the update bot depend on CI.
     assert differ <= {"README.md", ".cruft.json", "Makefile", "Pipfile", "SECURITY.md", "pyproject.toml"}
     for one, other in ((project, "github"), (twin, "gitlab")):
         for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock", ".cruft.json"}:
@@ -307,7 +307,7 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
 class TestEveryCombination:
-    """What holds for each of them."""
+    """Checks for every bake."""
 
     def test_nothing_of_the_template_is_left(self, baked, answers):
         project = baked(**answers)
@@ -337,7 +337,7 @@ class TestEveryCombination:
 
 @pytest.mark.parametrize("answers", SOURCES, ids=ident)
 class TestEverySource:
-    """What holds for the source code and the lock of each."""
+    """Checks of the source code and the lock of each bake."""
 
     def test_the_lock_verifies_and_holds_only_what_is_asked_for(self, baked, unless_known, answers):
         project = baked(**answers)
@@ -365,18 +365,18 @@ class TestEverySource:
             higher = baked(**{**answers, "maturity_level": "1"})
             source = [name for name in project.files() if name.startswith("src/")]
             assert all(project.text(name) == higher.text(name) for name in source)
-            # The same source needs no second look, and level 0 has no settings for ruff.
+            # The same source is checked once, and level 0 has no settings for ruff.
             return
         for tool in ("check", "format --check"):
             done = project.run("python", "-m", "ruff", *tool.split(), ".")
             assert done.returncode == 0, done.stdout + done.stderr
 
         def kept():
-            code = "from importlinter.cli import lint_imports_command as lint; lint()"
+            code = "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"
             done = project.run("python", "-c", code, "--no-cache")
             assert "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 
-        # Of what a file holds this looks at imports alone.
+        # This check reads only the imports of a file.
         source = [name for name in project.files() if name.startswith("src/")]
         imports = [(name, re.findall(r"^\s*(?:from|import) .*", project.text(name), flags=re.M)) for name in source]
         unless_known("imports", [imports, project.text("pyproject.toml")], kept)
@@ -384,7 +384,7 @@ class TestEverySource:
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
 class TestEveryFileOfAnotherTool:
-    """What linters say of all that is no Python."""
+    """The findings of linters in files other than Python."""
 
     def test_the_files_of_other_tools_are_clean(self, baked, unless_known, answers):
         project = baked(**answers)
@@ -426,7 +426,7 @@ TYPED = [
 @pytest.mark.parametrize("answers", TYPED, ids=ident)
 def test_its_types_are_clean(baked, answers, tmp_path_factory):
     project = baked(**answers)
-    # Always in the same folder: what mypy has learnt of a file that another bake has too is good for this one.
+    # Always in the same folder, so that mypy's cache of a file that another bake has too can be used.
     here = Project(tmp_path_factory.getbasetemp() / "night-bus")
     shutil.rmtree(here.path, ignore_errors=True)
     shutil.copytree(project.path, here.path)
@@ -467,7 +467,7 @@ def test_the_template_s_own_workflows_are_clean():
 
 
 def test_actionlint_finds_a_mistake(tmp_path):
-    """The linter that the tests above trust is awake."""
+    """The linter of the tests above does find an error."""
     (tmp_path / ".github" / "workflows").mkdir(parents=True)
     (tmp_path / ".github" / "workflows" / "x.yml").write_text("on: push\njobs: {a: {runs-on: nowhere, steps: []}}\n")
     with pytest.raises(AssertionError, match="nowhere"):

@@ -1,4 +1,4 @@
-"""The second problem on the file as it is published, and the client that asks whom to write to."""
+"""The churn problem on the published file, and the client that selects customers to contact."""
 
 import json
 import re

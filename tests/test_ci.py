@@ -1,10 +1,12 @@
-"""What CI machines would do: each system's files as its own tool reads them, and the lines of their jobs, run in clean clones.
+"""CI on this machine: each system's files are read by its own tool, and the lines of their jobs run in clean clones.
 
-gitlab-ci-local runs GitLab's jobs, a few lines here run GitHub's steps. A container engine, a cluster and the programs that are there only
-in a job's image are played by scripts that note how they were called.
+gitlab-ci-local runs GitLab's jobs, a few lines here run GitHub's steps. Scripts that record their arguments replace a container engine, a
+cluster, and the programs that exist only in a job's image.
 """
 
 import json
+import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from conftest import CHOICES, COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
 from test_delivery import CLUSTER
+from test_organisation import FOLDERS, together
 from test_remote import Team
 
 TOOL = ROOT / "build" / "node" / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
@@ -43,7 +46,7 @@ def gitlab_ci_local(folder, *words, **options):
 
 
 def variables(given):
-    """The same as words of gitlab-ci-local."""
+    """Variables as arguments of gitlab-ci-local."""
     return [word for name, value in given.items() for word in ("--variable", f"{name}={value}")]
 
 
@@ -75,7 +78,7 @@ def test_gitlab_s_files_make_the_pipelines_that_task_offers(baked, unless_known,
     def read():
         repository(tmp_path, files)
         for number, task in enumerate(tasks):
-            # The files are the same for each task, so their schema needs one look.
+            # The files are the same for each task, so their schema is checked once.
             found = pipeline(tmp_path, task, "web", *(["--no-json-schema-validation"] if number else []))
             assert set(found) == JOBS[task], task
             assert [name for name, when in found.items() if when == "manual"] == ["production"] * (
@@ -98,7 +101,7 @@ def test_a_push_or_a_merge_request_trains_and_deploys_nothing(baked, tmp_path):
 
 
 def test_gitlab_ci_local_finds_a_mistake(tmp_path):
-    """What the tests above trust is awake."""
+    """The tool of the tests above does find an error."""
     repository(
         tmp_path, {".gitlab-ci.yml": "include: [{local: ci/*.yml}]\n", "ci/x.yml": "x: {script: [make], needs: [y]}\n"}
     )
@@ -118,13 +121,13 @@ COMMAND = r"(?:\bmake|\.venv/bin/python|\bkubectl|--severity) [^|;&)>\n]*"
 
 
 def github_lines(text):
-    """What the steps of a workflow run, in order."""
+    """The commands of a workflow's steps, in order."""
     jobs = yaml.safe_load(text)["jobs"].values()
     return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
 
 
 def gitlab_lines(text):
-    """What the jobs of a file of GitLab's run, in order."""
+    """The commands of the jobs in a GitLab file, in order."""
     jobs = [each for each in yaml.safe_load(text).values() if isinstance(each, dict)]
     return [line for job in jobs for line in job.get("script", ())]
 
@@ -179,7 +182,7 @@ def test_the_page_names_what_a_team_sets_and_what_its_pipelines_do(baked):
 
 DIGEST = f"sha256:{7:064d}"
 PLAYED = {
-    # Notes its words, and does what a job relies on: the digest of what was pushed, a program out of an image.
+    # Records its arguments, and writes what a job needs: the digest of a pushed image, a program from an image.
     "docker": r"""
         echo "docker $*" >> "$NOTES"
         case "$1 $2" in
@@ -191,13 +194,13 @@ PLAYED = {
     """,
     "trivy": """echo "trivy $*" >> "$NOTES" """,
     "gh": "echo 1",
-    "engine": "echo '[{{}}]'",  # what gitlab-ci-local would start services with
+    "engine": "echo '[{{}}]'",  # the engine with which gitlab-ci-local would start services
 }
 
 
 @pytest.fixture
 def machine(tmp_path):
-    """What a CI machine has beside the clone: programs, a home, and whose cluster it is; `notes()` is how programs were called."""
+    """A CI machine without the clone: programs, a home and a cluster; `notes()` returns the calls of its programs."""
     folder = tmp_path / "programs"
     folder.mkdir()
     state = tmp_path / "cluster.json"
@@ -231,10 +234,10 @@ class Machine:
         self.clones += 1
         folder = self.scratch / f"clone-{self.clones}" / project.path.name
         git(self.scratch, "clone", "-q", str(project.path), str(folder))
-        return Project(folder).borrow_environment()
+        return type(project)(folder).borrow_environment()
 
     def environment(self, project, **more):
-        """What lines run in, beside what their job says."""
+        """The environment of a job's lines, in addition to the job's own variables."""
         own = project.environment(
             HOME=str(self.scratch / "home"), NOTES=str(self.scratch / "notes"), MYPY_CACHE_DIR=MYPY
         )
@@ -242,17 +245,17 @@ class Machine:
         return own | {"PATH": f"{self.programs}:{own['PATH']}"} | self.given | more
 
     def notes(self):
-        """How the programs that are played were called."""
+        """The recorded calls of the replaced programs."""
         notes = self.scratch / "notes"
         return notes.read_text() if notes.is_file() else ""
 
     def applied(self):
-        """What the cluster was given."""
+        """The objects that were applied to the cluster."""
         return json.loads(self.state.read_text())["applied"]
 
 
 class GitHub:
-    """Runs the jobs of workflows: each in a clean clone, its `run` steps in order, in the environment that job and step say."""
+    """Runs the jobs of workflows: each in a clean clone, its `run` steps in order, with the environment of job and step."""
 
     def __init__(self, machine, project, **known):
         self.machine, self.project = machine, project
@@ -265,25 +268,32 @@ class GitHub:
         for job in (content["jobs"][name] | {"name": name} for name in jobs):
             clone = self.machine.clone(self.project)
             for step in job["steps"]:
-                self.step(clone, {**content.get("env", {}), **job.get("env", {})}, step)
+                folder = content.get("defaults", {}).get("run", {}).get("working-directory", ".")
+                self.step(clone, folder, {**content.get("env", {}), **job.get("env", {})}, step)
             for name, value in job.get("outputs", {}).items():
                 self.known[f"needs.{job['name']}.outputs.{name}"] = self.told(value)
         return clone
 
     def told(self, text):
-        """A text with the values of its expressions; what is not known is empty, as it is there."""
+        """A text with the values of its expressions; an unknown one is empty, as on GitHub."""
         return re.sub(r"\$\{\{ *(.*?) *\}\}", lambda found: self.known.get(found[1], ""), str(text))
 
-    def step(self, clone, environment, step):
-        """Run a step; of actions only those that keep files and bring them."""
-        paths = str(step.get("with", {}).get("path", "")).split()
+    def step(self, clone, folder, environment, step):
+        """Run a step; the only actions that are simulated are upload-artifact and download-artifact."""
+        given = step.get("with", {})
+        paths, kept = str(given.get("path", ".")).split(), self.kept / given.get("name", "")
         if "upload-artifact" in step.get("uses", ""):
+            # The paths in an artifact are relative to the common parent of those that were given.
+            top = os.path.commonpath(paths) if len(paths) > 1 else paths[0]
             for path in (path for path in paths if (clone.path / path).exists()):
-                copy = shutil.copytree if (clone.path / path).is_dir() else shutil.copy
-                self.kept.mkdir(exist_ok=True)
-                copy(clone.path / path, self.kept / path)
+                target = kept / os.path.relpath(path, top)
+                kept.mkdir(parents=True, exist_ok=True)
+                if (clone.path / path).is_dir():
+                    shutil.copytree(clone.path / path, target, dirs_exist_ok=True)
+                else:
+                    shutil.copy(clone.path / path, target)
         elif "download-artifact" in step.get("uses", ""):
-            shutil.copytree(self.kept, clone.path, dirs_exist_ok=True)
+            shutil.copytree(kept, clone.path / paths[0], dirs_exist_ok=True)
         if "run" not in step:
             return
         given = {name: self.told(value) for name, value in {**environment, **step.get("env", {})}.items()}
@@ -292,7 +302,7 @@ class GitHub:
         given |= {"GITHUB_OUTPUT": str(output), "GITHUB_REPOSITORY": "team/night-bus"}
         done = subprocess.run(
             ["bash", "-e", "-c", self.told(step["run"])],
-            cwd=clone.path, env=self.machine.environment(clone, **given), capture_output=True, text=True, timeout=1200,
+            cwd=clone.path / folder, env=self.machine.environment(clone, **given), capture_output=True, text=True, timeout=1200,
         )  # fmt: skip
         assert done.returncode == 0, f"{step['run']}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         for name, value in (line.split("=", 1) for line in output.read_text().splitlines()):
@@ -409,7 +419,7 @@ def test_a_round_is_run_where_the_project_serves(bake, machine, system):
     project = bake(**NAMED, maturity_level="4", ci=system)
     serving = machine.clone(project)
     assert serving.make("pipeline").returncode == 0
-    # The shared packages do not say where the project's own package is, as its environment would.
+    # The shared environment does not contain the project's own package.
     machine.given = {"PYTHONPATH": str(serving.path / "src")}
     given = {"OPERATE_FOLDER": str(serving.path)}
     if system == "gitlab":
@@ -418,3 +428,65 @@ def test_a_round_is_run_where_the_project_serves(bake, machine, system):
         known = {"vars.OPERATE_FOLDER": str(serving.path), "inputs.retrain": "it was asked for"}
         GitHub(machine, project, **known).run("operate.yml", "operate")
     assert "it was asked for" in serving.make("log").stdout
+
+
+def test_in_one_gitlab_repository_the_pipeline_of_a_project_runs_for_what_changed_in_its_folder(tmp_path):
+    origin, clone, notes = tmp_path / "origin", tmp_path / "clone", tmp_path / "notes"
+    origin.mkdir()
+    together(origin, "gitlab")
+    git(tmp_path, "clone", "-q", str(origin), str(clone))
+    git(clone, "checkout", "-qb", "change")
+    (clone / FOLDERS[1] / "params.toml").write_text("# changed\n", encoding="utf-8")
+    git(clone, "commit", "-qam", "Change")
+    ask = "merge_request_event"
+    assert set(pipeline(clone, "check", ask)) == {"services-customer-churn"}
+    assert pipeline(clone, "check", "push", "--variable", "CI_DEFAULT_BRANCH=main") == {}
+    for folder in FOLDERS:
+        chosen = pipeline(clone, "train", "schedule", "--variable", f"PROJECT={folder}")
+        assert set(chosen) == {folder.replace("/", "-")}
+    # The jobs themselves run, with a make and a docker that record the folder in which they were called.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, line in (("make", 'echo "$PWD $*" >> "$NOTES"'), ("docker", ":"), ("engine", "echo '[{}]'")):
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    done = gitlab_ci_local(
+        clone, "--force-shell-executor", "--concurrency", "1", "--container-executable", str(programs / "engine"),
+        *variables({"CI_PIPELINE_SOURCE": ask, "CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"}),
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "NOTES": str(notes)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    called = [line.split() for line in notes.read_text().splitlines() if "--version" not in line]
+    assert {pathlib.Path(each[0]).relative_to(clone).as_posix() for each in called} == {FOLDERS[1]}
+    assert {each[1] for each in called} == {"setup", "lint", "test", "train", "image"}
+
+
+class Shared(Project):
+    """A repository whose first project has the shared packages."""
+
+    def borrow_environment(self):
+        Project(self.path / FOLDERS[0]).borrow_environment()
+        return self
+
+    def environment(self, **more):
+        return Project(self.path / FOLDERS[0]).environment(**more)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed here")
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_in_one_repository_a_project_is_trained_and_delivered(tmp_path, machine, ci):
+    (tmp_path / "shop").mkdir()
+    together(tmp_path / "shop", ci, level="3")
+    name, project = FOLDERS[0].replace("/", "-"), Shared(tmp_path / "shop")
+    if ci == "gitlab":
+        words = ["--file", f".gitlab/ci/{name}.yml", "--manual", "production"]
+        gitlab(machine, project, *words, TASK="train and deploy", CI_PIPELINE_SOURCE="parent_pipeline", SOURCE="web")
+        image = f"{IMAGE}/{name}"
+    else:
+        variable = f"vars.{name.upper().replace('-', '_')}_IMAGE"
+        known = {variable: IMAGE, "secrets.KUBE_CONFIG": "whose cluster", "steps.build.outputs.digest": DIGEST}
+        runs, image = GitHub(machine, project, **known), IMAGE
+        runs.run(f"{name}-train.yml", "train")
+        runs.run(f"{name}-deploy.yml", "image", "staging", "production")
+    assert [f"image: {image}@{DIGEST}" in each for each in machine.applied()] == [True, True]

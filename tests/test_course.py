@@ -21,16 +21,16 @@ LESSONS = [COURSE / f"level-{level}.md" for level in range(5)]
 BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.S)
 PERSON = {f"GIT_{who}_{what}": "ada@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 FIGURE = r"\b[0-9a-f]{8}\b|\d[\d,.:]*\d|(?<!level\\ )\d"
-"""What may be another figure whenever a command is typed; a level is none, in a text whose blanks are escaped."""
+"""Figures that may differ between runs, except levels, in a text whose blanks are escaped."""
 
 LONGEST = 100
-"""A difference of more lines is no reading."""
+"""A longer difference is not shown."""
 
 REWRITE = bool(os.environ.get("DOCS"))
 
 
 class Student:
-    """Types the commands of a page, makes its edits, and looks whether what it shows is what was printed."""
+    """Runs the commands of a page, makes its edits, and compares the output that it shows with the real one."""
 
     def __init__(self, template, folder, deployment):
         self.template, self.folder, self.deployment = template, folder, deployment
@@ -39,7 +39,7 @@ class Student:
         self.environment = dict(PERSON)
 
     def follow(self, page):
-        """Go through a page from its beginning to its end."""
+        """Process a page from beginning to end."""
         text, said = page.read_text(encoding="utf-8"), None
         with contextlib.ExitStack() as self.running:
             for kind, more, block in BLOCK.findall(text):
@@ -55,13 +55,13 @@ class Student:
             page.write_text(text, encoding="utf-8")
 
     def type(self, line):
-        """Type a line; gives what it printed. Its comment says whether it goes on running, or fails."""
+        """Run a line and return its output. Its comment tells whether it keeps running or fails."""
         command, _, remark = line.partition("  #")
         words = shlex.split(command.replace("deployment=web", f"deployment={self.deployment}"))
         if words[0] == "cd":
             self.project = Project(self.folder / words[1]).borrow_environment()
             return ""
-        if "goes on running" in remark:
+        if "keeps running" in remark:
             return self.start(*words[1:])
         done = self.run(words)
         said = done.stdout + done.stderr
@@ -85,12 +85,12 @@ class Student:
         return self.project.run(*words, **self.environment)
 
     def broker(self, target):
-        """Where the broker is, for the commands that ask one; it has a port of its own here."""
+        """The broker's address, for the commands that use one; its port is a free one here."""
         asks = target in ("broker", "stream", "produce", "watch")
         return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['broker']}"} if asks else {}
 
     def start(self, target, *words):
-        """Start what goes on running until the page ends."""
+        """Start a command that keeps running until the end of the page."""
         name = {"ui": "UI_PORT", "serve": "PORT"}.get(target, target)
         port = self.ports[name]
         path = {"ui": "", "serve": "readyz", "stream": "readyz"}.get(target)
@@ -103,7 +103,7 @@ class Student:
 
 
 def shown(block, said):
-    """What a page shows of an output, with the figures of this one.
+    """The lines of an output that a page shows, with the new figures.
 
     Each line that is shown must have been printed, after the one above it; figures may differ, and three dots stand for anything.
     """
@@ -168,7 +168,7 @@ def folded(files):
 
 
 def difference(name, before, after):
-    """What differs in a file, as `diff` shows it, without where it stands; of one that is all but new only that it is."""
+    """The differences of a file in the format of `diff`, without line numbers; a nearly new file is only named."""
     found = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1))[2:]
     lines = [line for line in found if not line.startswith("@@")]
     head = f"# src/ride_duration/{name}"

@@ -1,4 +1,4 @@
-"""What brings a model elsewhere: manifests for Kubernetes, `make deploy`, and CloudFormation templates."""
+"""Deployment of a model: manifests for Kubernetes, `make deploy`, and CloudFormation templates."""
 
 import functools
 import itertools
@@ -21,7 +21,7 @@ EVERY = list(itertools.product(CHOICES["deployment"], CHOICES["tracking"]))
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 IMAGES = (f"IMAGE=registry.example.org/night-bus@{DIGEST}", f"TRAIN_IMAGE=registry.example.org/train@{DIGEST}")
 UNKNOWN = {"ScaledObject"}
-"""Kinds of others, whose schemas no package has."""
+"""Kinds of third parties, whose schemas are in no package."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def printed(project, environment, *words):
 
 
 def objects(project, environment, *words):
-    """The same by their kind."""
+    """The objects by their kind."""
     return {each["kind"]: each for each in printed(project, environment, *words)}
 
 
@@ -59,7 +59,7 @@ def valid(objects, environment):
 
 
 def unprivileged(pod, containers):
-    """Check that no container of a pod may do more than it must."""
+    """Check that no container of a pod has more rights than it needs."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
     for container in containers:
@@ -71,7 +71,7 @@ def unprivileged(pod, containers):
 
 
 def containers(found):
-    """The containers of a workload's pods, those that are started first too."""
+    """The containers of a workload's pods, including init containers."""
     workload = found.get("Deployment") or found["CronJob"]["spec"]["jobTemplate"]
     pod = workload["spec"]["template"]["spec"]
     return pod, [*pod.get("initContainers", ()), *pod["containers"]]
@@ -94,7 +94,7 @@ def test_the_manifests_are_what_kubernetes_takes(level3, deployment, tracking, e
 
 @pytest.mark.parametrize("deployment", CHOICES["deployment"])
 def test_rounds_of_operation_are_a_job_of_production_alone(level3, deployment):
-    """Staging asks the same registry: two that operate it would decide against each other."""
+    """Staging uses the same registry, so rounds of operation in both would make conflicting decisions."""
     project = level3(deployment, "remote", "4")
     assert not any("operate" in each["metadata"]["name"] for each in printed(project, "staging", "VERSION=3", *IMAGES))
     found = {
@@ -109,7 +109,7 @@ def test_rounds_of_operation_are_a_job_of_production_alone(level3, deployment):
     (container,) = pod["containers"]
     unprivileged(pod, [container])
     assert container["image"] == IMAGES[1].split("=")[1]
-    # Each volume is there; each network policy is of its own pods alone.
+    # Each volume exists; each network policy selects only its own pods.
     assert {
         ("PersistentVolumeClaim", each["persistentVolumeClaim"]["claimName"]) for each in pod["volumes"][1:]
     } <= set(found)
@@ -120,7 +120,7 @@ def test_rounds_of_operation_are_a_job_of_production_alone(level3, deployment):
         if kind == "NetworkPolicy"
     }
     assert [name for name, wanted in policies.items() if wanted <= labels] == ["night-bus-operate"]
-    # What a round reads is what the services write.
+    # A round reads the volume that the services write to.
     (settings,) = (each["data"] for (kind, _), each in found.items() if kind == "ConfigMap")
     assert settings["MLFLOW_TRACKING_URI"]
     if deployment == "batch":
@@ -141,7 +141,7 @@ def test_rounds_run_in_a_cluster_where_the_store_can_be_reached_from_it(level3, 
 
 
 def test_the_validator_finds_a_mistake(level3):
-    """What the test above trusts is awake."""
+    """The tool of the test above does find an error."""
     found = objects(level3("web"), "staging", *IMAGES)
     found["Deployment"]["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="readynessProbe"):
@@ -205,7 +205,7 @@ sys.exit(code)
 
 @pytest.fixture
 def deploy(level3, tmp_path):
-    """Types `make deploy` with a kubectl whose cluster says what it is told to; gives the process and what was asked of it."""
+    """Runs `make deploy` with a simulated kubectl; returns the process and the calls of kubectl."""
 
     def run(deployment, *words, level="3", **says):
         tracking = "remote" if level == "4" else "local"
@@ -242,7 +242,7 @@ def test_a_deployment_is_told_done_and_waited_for(deploy):
 def test_what_does_not_come_up_is_taken_back(deploy, deployment, says):
     done, cluster = deploy(deployment, "VERSION=3", **says)
     assert done.returncode != 0
-    assert "what was there before is" in done.stderr
+    assert "the previous version was" in done.stderr
     assert any("rollout undo" in call for call in cluster["calls"])
 
 
@@ -313,12 +313,12 @@ def test_what_moto_knows_of_aws_is_made_as_it_is_meant(level3, s3, deployment):
     for role in roles.list_roles()["Roles"]:
         for policy in roles.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]:
             document = roles.get_role_policy(RoleName=role["RoleName"], PolicyName=policy)["PolicyDocument"]
-            document = yaml.safe_load(document) if isinstance(document, str) else document  # moto keeps them as words
+            document = yaml.safe_load(document) if isinstance(document, str) else document  # moto keeps them as strings
             for statement in document["Statement"]:
                 assert "*" not in str(statement["Action"])
                 assert statement["Resource"] != "*" or statement["Action"] == "ecr:GetAuthorizationToken"
     if deployment == "web":
-        return  # Elastic Beanstalk's environments are nothing that moto makes
+        return  # moto does not support Elastic Beanstalk's environments
     own = {
         "ModelVersion": "3",
         "Image": f"registry.example.org/night-bus@{DIGEST}",

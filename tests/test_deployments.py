@@ -27,7 +27,7 @@ HOSTILE = [
     {"lpep_pickup_datetime": "2024-02-30T08:30:00"},
     {"PULocationID": 0, "trip_distance": -1},
 ]
-"""What a JSON client and a CSV file can both say."""
+"""The values that both a JSON client and a CSV file can send."""
 
 SAID = ["duration", "low", "high"]
 
@@ -148,7 +148,7 @@ def test_three_deployments_agree_on_ten_thousand_records(bake, tmp_path):
 
 
 CHANGES = {"another record": ("ge=1, le=265", "ge=0, le=300"), "other features": ("hours % 24", "hours % 12")}
-"""What somebody may change in problem.py under a model that is served."""
+"""Changes of problem.py that may be made while a model is served."""
 
 
 @pytest.mark.parametrize(

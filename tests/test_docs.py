@@ -1,4 +1,4 @@
-"""The documentation: its pages build without a warning, its reference is what the code says, its tutorial works as it is typed.
+"""The documentation: its pages build without a warning, its reference matches the code, and the commands of its tutorial work.
 
 `DOCS=1 make test-all ARGS="-k test_docs"` brings the reference and what the tutorial shows up to date.
 """
@@ -42,7 +42,7 @@ WAYS = {
     **{(deployment, "local"): CHOICES["maturity_level"] for deployment in CHOICES["deployment"]},
     **{(deployment, "remote"): ["2", "4"] for deployment in CHOICES["deployment"]},
 }
-"""The bakes that show where a setting or a command is."""
+"""The bakes from which the availability of a setting or a command is read."""
 
 
 def table(header, rows):
@@ -51,7 +51,7 @@ def table(header, rows):
 
 
 def where(found):
-    """In which bakes something is, in a few words: from which level on, and with which answers."""
+    """The bakes that have something, in a few words: from which level on, and with which answers."""
     ways = {tuple(each[:2]) for each in found}
     said = []
     for place, question in enumerate(("deployment", "tracking")):

@@ -1,4 +1,4 @@
-"""Data versions with DVC, by the page that tells how: its lines, typed, against a store that is a folder."""
+"""Data versions with DVC: the commands of the page, run with a folder as the remote store."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""LightGBM from an empty bake, by the lines of docs/estimators.md: no code, then a short name that is one entry."""
+"""LightGBM in a fresh bake by the steps of docs/estimators.md: first without code, then with a short name."""
 
 import json
 import re
@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
 
 
 def settings(project, toml):
-    """Put a block of the page in the place of the project's own `[model]`."""
+    """Replace the project's `[model]` table by a block of the page."""
     text = project.text("params.toml")
     table, parameters = toml.split("\n\n", 1)
     text = re.sub(r"^\[model\]\n[^\[]*", table + "\n\n" + parameters + "\n", text, count=1, flags=re.M)
@@ -21,7 +21,7 @@ def settings(project, toml):
 
 def test_lightgbm_is_added_trained_and_served(bake, tmp_path):
     project = bake(**NAMED, maturity_level="1")
-    # A package is added to an environment of the project's own.
+    # The package is added to a separate environment of the project.
     own = {"PIP_NO_COMPILE": "0"}
     done = project.make("setup", timeout=900, **own)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,11 +34,11 @@ def test_lightgbm_is_added_trained_and_served(bake, tmp_path):
     done = project.make("train")
     assert done.returncode == 0, done.stderr
     assert "fitted lightgbm.LGBMRegressor" in done.stdout
-    assert "kept as model.onnx" in done.stdout
+    assert "exported as model.onnx" in done.stdout
     record = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6}
     with service(project) as port:
         assert 1 < post(port, record)["duration"] < 60
-    # The short name, as the page says it.
+    # The short name from the page.
     (entry,) = re.findall(r"```python\n(.*?)\n```", PAGE, flags=re.S)
     path = project.path / "src" / "night_bus" / "estimators.py"
     before = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A bad day, for real: a full disk, a read-only folder, Ctrl-C, a damaged model. One line, no half-written output."""
+"""Real failures: a full disk, a read-only folder, Ctrl-C, a damaged model. Each prints one line and leaves no partial output."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ needs_mounts = pytest.mark.skipif(
 
 
 def only_line(done):
-    """The one line that a failed command says, apart from make's own."""
+    """The one line that a failed command prints, without make's own."""
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
@@ -69,7 +69,7 @@ def test_ctrl_c_while_training_is_one_line_and_leaves_no_model(project, after):
     environment = {**os.environ, "PYTHONPATH": str(project.path / "src"), "PYTHONUNBUFFERED": "1"}
     command = [str(SHARED / ".venv" / "bin" / "python"), "-m", "night_bus", "train"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # Whoever runs the tests in the background has made them deaf to Ctrl-C.
+    # Tests that run in the background ignore Ctrl-C.
     listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, cwd=project.path, env=environment, preexec_fn=listen, **pipes)
     if after:

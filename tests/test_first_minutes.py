@@ -1,4 +1,4 @@
-"""What people type before they have read anything: an old Python, the steps out of order, a folder that moves."""
+"""Typical first mistakes: an old Python, steps in the wrong order, a folder that is moved."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from conftest import DEPLOYMENTS, NAMED, PYTHONS, ROOT, answers_at, free_port, s
 OLD = """#!/bin/sh
 case "$1" in -V) echo "Python 3.9.18" ;; *) exit 1 ;; esac
 """
-"""A Python that is too old says its version, and fails the test of its fitness."""
+"""A Python that is too old prints its version and fails the version check."""
 PROMISED = f"{PYTHONS[0]} to {PYTHONS[-1]}"
 
 
@@ -38,7 +38,7 @@ def old_python(tmp_path):
 
 @pytest.mark.parametrize("target", ["setup", "train", "demo", "test"])
 def test_a_python_that_is_too_old_is_named_and_one_that_will_do(bake, old_python, tmp_path, target):
-    """The first two in a project, the others in the template's own folder."""
+    """The first two run in a project, the others in the template's folder."""
     project = bake(**NAMED)
     if target in ("demo", "test"):
         project.path = tmp_path / "template"
@@ -79,7 +79,7 @@ def test_the_pythons_that_are_promised_are_those_that_ci_tests(bake):
 )
 def test_where_no_version_is_registered_it_says_what_to_type(bake, trained, deployment):
     project = bake(**NAMED, deployment=deployment).borrow_environment()
-    # What `make train` leaves: a model, and a store without a registered version.
+    # `make train` leaves a model and a store without a registered version.
     shutil.copytree(trained, project.path / "model")
     assert project.make("registry").returncode == 0
     (project.path / "rides.csv").write_text("PULocationID,DOLocationID,trip_distance\n1,2,3\n")
@@ -144,7 +144,7 @@ def test_the_pages_of_mlflow_are_one_process_of_under_500_mb(bake):
     up = f"http://127.0.0.1:{port}/health"
     with project.running("ui", f"UI_PORT={port}", until=lambda _: answers_at(up)) as process:
         known = subprocess.run(["ps", "-eo", "pgid,rss,args"], capture_output=True, text=True, check=True).stdout
-        # make, and the shell that it starts, are small.
+        # make and its shell need little memory.
         own = [line.split(None, 2) for line in known.splitlines() if line.split()[0] == str(process.pid)]
         large = [int(kilobytes) for _, kilobytes, _ in own if int(kilobytes) > 20_000]
         assert len(large) == 1, own
@@ -185,7 +185,7 @@ def test_a_repository_around_the_project_that_does_not_track_it_lends_it_no_comm
 
 @pytest.mark.slow
 def test_a_folder_with_its_own_packages_is_renamed_and_goes_on(bake, tmp_path):
-    """Every word as a person types it, nothing borrowed; the new name is not ASCII, the locale is."""
+    """Every command as a user types it, with a separate environment; the new name is not ASCII, the locale is."""
     project = bake(**NAMED, maturity_level="1")
     project.environment = lambda **more: {
         **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MAKE", "PYTHON"))},

@@ -1,4 +1,4 @@
-"""What programs that judge repositories of anyone say of the projects and of the template itself."""
+"""The findings of general repository checkers in the projects and in the template itself."""
 
 import contextlib
 import http.server
@@ -15,7 +15,7 @@ from conftest import COMBINATIONS, DEPLOYMENTS, NAMED, ROOT, free_port, ident
 from repo_review.processor import process
 
 LINTED = [answers for answers in COMBINATIONS if answers["maturity_level"] != "0"]
-"""Level 0 has none of what these ask for."""
+"""Level 0 has nothing that these check."""
 JUDGED = [
     pytest.param(answers, marks=[] if answers["maturity_level"] == "4" else pytest.mark.slow, id=ident(answers))
     for answers in COMBINATIONS
@@ -30,13 +30,13 @@ def run(folder, *words):
 
 
 def asked(folder):
-    """What sp-repo-review finds missing in a repository."""
+    """The findings of sp-repo-review in a repository."""
     _, results = process(folder)
     return [f"{each.name} {each.description}: {each.err_msg}" for each in results if each.result is False]
 
 
 def written(project, names):
-    """The text of those of a project's files."""
+    """The text of those files of a project."""
     return [project.text(name) for name in project.files() if re.match(names, name)]
 
 
@@ -75,7 +75,7 @@ def test_bandit_finds_nothing_that_ruff_is_not_told_of(baked, tmp_path, level):
     """ruff's rules named S are bandit's: what `pyproject.toml` gives a reason for is left out here too, and no more."""
     ignored = tomllib.loads(baked(**LINTED[0]).text("pyproject.toml"))["tool"]["ruff"]["lint"]["ignore"]
     skipped = [f"B{rule[1:]}" for rule in ignored if re.fullmatch(r"S\d+", rule)]
-    # That a module starts programs is no finding: each place where it does is looked at.
+    # Importing subprocess is no finding: each call is checked instead.
     skipped.append("B404")
     texts = {}
     for answers in [each for each in COMBINATIONS if each["maturity_level"] == level]:
@@ -176,12 +176,12 @@ def test_dependabot_looks_wherever_something_is_pinned(baked, answers):
 
 
 class Advisories(http.server.BaseHTTPRequestHandler):
-    """A database of vulnerabilities that speaks as OSV does, and knows of one package."""
+    """A vulnerability database with the API of OSV that knows one package."""
 
     known = ""
 
     def do_POST(self):
-        """Answer what is known of a version."""
+        """Return the known vulnerabilities of a version."""
         package = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["package"]["name"]
         found = {"id": "TEST-1", "summary": "A test.", "details": "A test.", "published": "2026-01-01T00:00:00Z"}
         found |= {"modified": "2026-01-01T00:00:00Z", "affected": []}
@@ -192,12 +192,12 @@ class Advisories(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *words):
-        """Keep still."""
+        """Print nothing."""
 
 
 @contextlib.contextmanager
 def advisories(known):
-    """A database that knows of one package; gives its address."""
+    """The address of a vulnerability database that knows one package."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Known", (Advisories,), {"known": known}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1/query"
@@ -209,7 +209,7 @@ def test_an_audit_fails_for_a_vulnerability_and_where_nobody_answers(bake):
     project = bake(**NAMED).borrow_environment()
 
     def audited(address):
-        """The lock of what is installed is that of the shared environment: nothing is fetched."""
+        """The lock matches the shared environment, so that nothing is downloaded."""
         return project.make("audit", PIP_AUDIT_VULNERABILITY_SERVICE="osv", PIP_AUDIT_OSV_URL=address)
 
     with advisories("") as address:

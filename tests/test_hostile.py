@@ -1,4 +1,4 @@
-"""Ten thousand malformed bodies, and whatever schemathesis makes of the service's own description: never a 5xx."""
+"""Ten thousand malformed bodies, and the requests that schemathesis generates from the OpenAPI document: never a 5xx."""
 
 import contextlib
 import http.client
@@ -45,7 +45,7 @@ def port(tmp_path_factory):
 
 
 def bodies(count):
-    """Bodies that are almost right: bytes flipped, cut, doubled, or a value replaced."""
+    """Nearly valid bodies: bytes flipped, cut or doubled, or a value replaced."""
     rng = random.Random(9696)
     for _ in range(count):
         body = bytearray(GOOD)
@@ -135,7 +135,7 @@ def test_schemathesis_finds_the_description_true(port):
 
 
 class SlowClient(threading.Thread):
-    """Sends a byte every half second, of a header or of a body, and begins anew when it is sent away."""
+    """Sends a byte of a header or a body every half second, and reconnects when the connection is closed."""
 
     def __init__(self, port, in_body, until):
         super().__init__(daemon=True)

@@ -49,7 +49,7 @@ def sh(*command, **options):
 
 @pytest.fixture(scope="module")
 def base(alone, tmp_path_factory):
-    """An image with Debian's Python under the names that the published one has."""
+    """An image with Debian's Python, under the paths of the published Python image."""
     if subprocess.run([*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True).returncode == 0:
         return BASE
     folder = tmp_path_factory.mktemp("debian")
@@ -70,8 +70,8 @@ def base(alone, tmp_path_factory):
 
 @contextlib.contextmanager
 def built(project, base, dockerfile="Dockerfile", *target):
-    """Build an image; gives what it says of itself and the root of a container's file system."""
-    # The machine's own way to packages, for pip inside the build: its certificates and its settings.
+    """Build an image; returns its configuration and the root of a container's file system."""
+    # pip inside the build uses this machine's certificates and settings.
     settings = [f"--env={name}={value}" for name, value in os.environ.items() if name in ("PIP_INDEX_URL", "PIP_CERT")]
     mounts, tag = ["--volume=/etc/ssl/certs:/etc/ssl/certs:ro"], "localhost/under-test"
     sh(
@@ -208,7 +208,7 @@ def test_the_tracking_server_s_image_answers_as_a_user_without_rights_on_a_read_
 
 
 def test_a_container_beside_the_service_follows_the_registry_for_it(bake, base, data):
-    """As in a pod: MLflow is in one image, the service in another, and a folder is what they share."""
+    """As in a pod: MLflow is in one image, the service in another, and they share a folder."""
     project = bake(maturity_level="3", tracking="remote").borrow_environment()
     settings = project.path / "params.toml"
     settings.write_text(re.sub(r"^n_estimators = \d+", "n_estimators = 20", settings.read_text(), flags=re.M))
@@ -240,7 +240,7 @@ def test_a_container_beside_the_service_follows_the_registry_for_it(bake, base, 
 
 
 def test_a_round_of_operation_runs_in_a_container_beside_the_service(bake, base, data):
-    """As the CronJob runs it: the log of a service, a folder that outlives the pod, and a maintainer's log-in."""
+    """As the CronJob runs it: the log of a service, a folder that is kept after the pod ends, and a maintainer's login."""
     project = bake(maturity_level="4", tracking="remote").borrow_environment()
     settings = project.path / "params.toml"
     settings.write_text(re.sub(r"^n_estimators = \d+", "n_estimators = 20", settings.read_text(), flags=re.M))

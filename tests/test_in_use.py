@@ -1,4 +1,4 @@
-"""Level 3 in one sitting: models are refused, tried and promoted while a service answers, and every answer is accounted for."""
+"""Level 3 end to end: models are refused, tried and promoted while a service runs, and each answer is checked."""
 
 import contextlib
 import csv
@@ -34,7 +34,7 @@ def edit(project, old, new):
 
 @contextlib.contextmanager
 def tracked(project, tracking):
-    """Where a project's runs go, for the length of a with block; gives the variables of who may promote there."""
+    """The tracking store of a project, for the length of a with block; returns the variables of a user who may promote."""
     if tracking == "local":
         yield {}
         return
@@ -53,14 +53,14 @@ def test_what_the_gate_and_people_decide_is_followed_in_use_and_nothing_is_lost(
         with in_use.DEPLOYMENTS[deployment](project, who).around() as use:
             with use.running() as process, use.asked():
                 if process:
-                    # What asks the registry is killed, as where memory is short: it is started again.
+                    # The process that queries the registry is killed, as by a lack of memory, and is started again.
                     asks = subprocess.run(
                         ["pgrep", "-n", "-g", str(process.pid), "-f", "follow --uri"], capture_output=True
                     )
                     os.kill(int(asks.stdout), signal.SIGKILL)
                 decide(project, who, use)
             assert use.failed == []
-            # A challenger at 20 %: the same keys are its own after a restart.
+            # A challenger at 20 %: it gets the same keys after a restart.
             assert project.make("ab", "SHARE=0.2", "VERSION=3", WHY, **who).returncode == 0
             keys = [f"key-{number}" for number in range(10_000)]
             with use.running():
@@ -73,7 +73,7 @@ def test_what_the_gate_and_people_decide_is_followed_in_use_and_nothing_is_lost(
 
 
 def decide(project, who, use):
-    """A worse model, one that is as good, a better one, and back: what answers follows."""
+    """A worse model, an equal one, a better one, and a rollback: the served version follows."""
     # Worse than the champion: refused, and the reason is in the registry's log.
     edit(project, r"^n_estimators = 20", "n_estimators = 4")
     done = project.make("pipeline", **who)
@@ -87,7 +87,7 @@ def decide(project, who, use):
     assert "undecided" in done.stdout, done.stdout + done.stderr
     assert "version 2 is challenger" in done.stdout
     assert use.versions() == {"1"}
-    # Better: champion, and what runs answers with it within ten seconds.
+    # Better: champion, and the running service answers with it within ten seconds.
     edit(project, r"^n_estimators = 20", "n_estimators = 90")
     done = project.make("pipeline", **who)
     assert "version 3 is champion; it replaced version 1" in done.stdout, done.stdout + done.stderr
@@ -110,7 +110,7 @@ def decide(project, who, use):
 
 
 def account(project, who, use, truth):
-    """Every answer is in the log; what came true is joined, once, and the report's verdict is right: version 3 is better."""
+    """Each answer is in the log; the truth is joined once, and the report's verdict is right: version 3 is better."""
     assert "predictions written" in project.make("predictions", "OUTPUT=log.parquet", **who).stdout
     found = in_use.rows(project, "log.parquet")
     logged = {(row["ride_id"], row["model_version"], row["role"]) for row in found}
@@ -150,7 +150,7 @@ def test_a_team_s_service_follows_its_registry_and_a_member_s_better_model_waits
     with team_server(project) as team:
         member, maintainer, viewer = (team.variables(name) for name in ("mo", "max", "vera"))
         assert "version 1 is champion" in project.make("pipeline", **maintainer).stdout
-        # Who only serves needs to read, and no more.
+        # A service only needs read access.
         with service(project, **viewer) as port:
             edit(project, r"^n_estimators = 20", "n_estimators = 90")
             done = project.make("pipeline", **member)

@@ -1,4 +1,4 @@
-"""Jobs and workers that are killed at any moment: nothing half-written, nothing lost, repeats that are the same."""
+"""Jobs and workers that are killed at any moment: no partial output, no loss, and repeats with the same result."""
 
 import contextlib
 import json
@@ -67,7 +67,7 @@ def test_twenty_kills_of_a_batch_job_never_leave_a_partial_output(bake):
 
 @contextlib.contextmanager
 def broker(project, port):
-    """A broker that keeps its events in S3, so that they outlive it."""
+    """A broker that keeps its events in S3, so that they are still there after it is killed."""
     variables = {
         "BROKER_STORAGE": "s3://rides/",
         "AWS_ENDPOINT": os.environ["AWS_ENDPOINT_URL"],

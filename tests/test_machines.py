@@ -1,4 +1,4 @@
-"""What takes a machine's time: the demo as the README tells it, every Python the project supports, real trips."""
+"""Long-running tests: the demo from the README, every Python that the project supports, real trips."""
 
 import json
 import math
@@ -59,7 +59,7 @@ MACHINES = {
     "macos": ("darwin", "Darwin", "arm64", [f"macosx_{major}_0_{kind}" for major in range(15, 10, -1) for kind in ("arm64", "universal2")]),
     "windows": ("win32", "Windows", "AMD64", ["win_amd64"]),
 }  # fmt: skip
-"""What markers ask of a machine, and which wheels fit it."""
+"""The environment markers of a machine, and its wheel tags."""
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ MACHINES = {
     [*((each, "linux") for each in PYTHONS), *((PYTHONS[-2], each) for each in list(MACHINES)[1:])],
 )
 def test_every_locked_package_has_a_wheel_for_what_is_promised(bake, tmp_path, version, machine):
-    """What pip would install there, by the lock's hashes, of the index that this machine is configured for."""
+    """The files that pip would install there, by the lock's hashes, from the index of this machine."""
     pip = [sys.executable, "-m", "pip", "--timeout", "20", "--retries", "1"]
     if subprocess.run([*pip, "index", "versions", "pip"], capture_output=True).returncode != 0:
         pytest.skip("no package index answers")

@@ -1,4 +1,4 @@
-"""`make maturity` on a project that has lived through the story of level 4, and on the same one with a thing taken from it at a time."""
+"""`make maturity` on a project in which the story of level 4 was run, and on copies of it that each lack one thing."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import yaml
 from conftest import DEPLOYMENTS, NAMED, Project
 
 SLOW = ("tested", "noticed", "repeated")
-"""Practices that take up to minutes to try: they are tried again where something of theirs was taken."""
+"""Practices whose check takes minutes: they are checked again only if something that they need was removed."""
 
 
 def graded(project, wanted=()):
@@ -50,7 +50,7 @@ def test_what_a_fresh_project_brings_is_seen_in_its_files(bake, deployment, ci, 
 
 
 def lived(bake, deployment):
-    """The copy of a project that its story was played in: days of traffic, a retraining, a roll-out, a rollback."""
+    """The copy of a project in which its story ran: days of traffic, a retraining, a roll-out, a rollback."""
     made = bake(**NAMED, deployment=deployment, maturity_level="4").borrow_environment()
     done = made.make("story", timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -106,7 +106,7 @@ def no_assertions(project):
 
 
 def another_version(project):
-    """The last answer of the log is said to be of a version that never was champion."""
+    """Change the log so that its last answer names a version that never was champion."""
     logs = [path for path in (project.path / "predictions").glob("*.jsonl") if '"role":"champion"' in path.read_text()]
     last = max(logs, key=lambda path: path.stat().st_mtime)
     lines = last.read_text().splitlines()
@@ -200,7 +200,7 @@ def put_back(project, kept):
 @pytest.mark.slow
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_a_project_that_has_lived_has_every_practice_and_what_is_taken_from_it_is_missed(bake, tmp_path, deployment):
-    """All is there after the story; then one thing is taken at a time, and exactly that is missed. (Where the deployment matters to few, with web.)"""
+    """After the story each practice is found; then one thing is removed at a time, and only its practices fail. (Mostly with web.)"""
     project = lived(bake, deployment)
     found, level = graded(project)
     assert {name: each for name, each in found.items() if each[0] != "yes"} == {}

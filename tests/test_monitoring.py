@@ -1,4 +1,4 @@
-"""Rules raise what they should, and every panel of the dashboard shows something of a service that Prometheus has scraped."""
+"""The alert rules fire when they should, and each panel of the dashboard shows data of a service that Prometheus scrapes."""
 
 import contextlib
 import http.server
@@ -44,7 +44,7 @@ def test_prometheus_s_own_tool_finds_rules_that_raise_what_they_should(bake, dep
 
 
 class Heard(http.server.BaseHTTPRequestHandler):
-    """Keeps what is posted to it."""
+    """Stores the bodies that are posted to it."""
 
     def do_POST(self):
         self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -52,7 +52,7 @@ class Heard(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *words):
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ class Heard(http.server.BaseHTTPRequestHandler):
     not shutil.which("prometheus-alertmanager"), reason="no Alertmanager (Debian: prometheus-alertmanager)"
 )
 def test_an_alert_of_prometheus_reaches_the_webhook_by_alertmanager(bake, tmp_path):
-    """The project's own files, with ports of this test: a service that is down, and whoever listens hears of it."""
+    """The project's own files, with free ports: a service is down, and the receiver of alerts gets a message."""
     folder = bake(**NAMED, maturity_level="4").path / "deploy" / "monitoring"
     nobody, asked, between = free_port(), free_port(), free_port()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Heard) as team, contextlib.ExitStack() as running:
@@ -73,7 +73,7 @@ def test_an_alert_of_prometheus_reaches_the_webhook_by_alertmanager(bake, tmp_pa
             text = (folder / name).read_text()
             for usual, now in ports.items():
                 text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{now}")
-            # What takes a quarter of a minute or a whole one in earnest takes a second.
+            # Intervals of 15 seconds and a minute are shortened to a second.
             text = text.replace("15s", "1s").replace("for: 1m", "for: 1s")
             if name == "alertmanager.yml":
                 text = text.replace("repeat_interval", "group_wait: 1s\n  repeat_interval")
@@ -152,7 +152,7 @@ def scraped(port):
 
 
 def queried(port, expression):
-    """What Prometheus says to an expression, without what is not a number."""
+    """The value of an expression in Prometheus, without NaN."""
     address = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
     with urllib.request.urlopen(address, timeout=10) as answer:
         found = json.load(answer)["data"]["result"]

@@ -189,7 +189,7 @@ MUTATIONS = {
 
 
 FOR_A_SERVER = ("tracking/copy_runs.py", "tracking/outbox.py", "tools/migrate.py")
-"""What only a project with a tracking server has."""
+"""Mutations of modules that only a project with a tracking server has."""
 
 
 def test_each_mutation_has_something_to_break():

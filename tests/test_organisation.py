@@ -1,4 +1,4 @@
-"""Projects where organisations put them: with defaults of their own, in a repository that exists, several side by side."""
+"""Projects in an organisation: with its own defaults, in an existing repository, several in one repository."""
 
 import fnmatch
 import re
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "organisation.md").read_text(encoding="utf-8")
 
 
 def block(kind, first):
-    """A code block of the page by its first words."""
+    """The code block of the page that begins with these words."""
     return next(each for each in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.S) if each.startswith(first))
 
 
@@ -32,37 +32,74 @@ def test_a_file_of_answers_makes_an_organisation_s_own_defaults(tmp_path):
     assert (project / "deploy" / "tracking-server").exists()
 
 
-def test_in_one_repository_the_jobs_of_a_project_run_for_what_changed_in_its_folder(tmp_path):
-    git(tmp_path, "init", "-q", "-b", "main")
-    for answers in (["problem=ride-duration"], ["problem=churn", "deployment=batch"]):
-        cookiecutter(tmp_path, "--default-config", "--output-dir", "services", str(ROOT), *answers)
-    folders = ["services/ride-duration", "services/customer-churn"]
-    (tmp_path / "projects_ci.py").write_text(block("python", "# projects_ci.py"), encoding="utf-8")
+FOLDERS = ["services/ride-duration", "services/customer-churn"]
+
+
+def together(folder, ci, level="2"):
+    """A repository with two projects and the files that the page's script writes to its root; returns their folders."""
+    git(folder, "init", "-q", "-b", "main")
+    for answers in (
+        ["problem=ride-duration", "deployment=streaming"],
+        ["problem=churn", "deployment=batch", "tracking=remote"],
+    ):
+        words = ["--default-config", "--output-dir", "services", str(ROOT), f"ci={ci}", f"maturity_level={level}"]
+        cookiecutter(folder, *words, *answers)
+    scripts = re.findall(r"```python\n(# projects_ci\.py.*?)```", PAGE, re.S)
+    (folder / "projects_ci.py").write_text(scripts[["github", "gitlab"].index(ci)], encoding="utf-8")
     for _ in range(2):
-        subprocess.run([sys.executable, "projects_ci.py", *folders], cwd=tmp_path, check=True)
+        subprocess.run([sys.executable, "projects_ci.py", *FOLDERS], cwd=folder, check=True)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "Two projects")
+    return [folder / each for each in FOLDERS]
+
+
+def test_in_one_repository_the_workflows_of_a_project_run_for_what_changed_in_its_folder(tmp_path):
+    projects = together(tmp_path, "github", level="4")
     lint_workflows(tmp_path)
-    workflows = {
-        path.name: yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
-        for path in (tmp_path / ".github" / "workflows").iterdir()
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / ".github" / "workflows").iterdir()}
+    workflows = {name: yaml.load(text, yaml.BaseLoader) for name, text in texts.items()}
+    assert set(workflows) == {
+        f"{folder.replace('/', '-')}-{path.name}"
+        for folder, project in zip(FOLDERS, projects, strict=True)
+        for path in (project / ".github" / "workflows").iterdir()
     }
-    assert set(workflows) == {f"{folder.replace('/', '-')}.yml" for folder in folders}
 
     def run_for(file, event):
+        """The folders whose checks are run."""
         return {
             each["defaults"]["run"]["working-directory"]
-            for each in workflows.values()
+            for name, each in workflows.items()
+            if name.endswith("-ci.yml")
             if any(fnmatch.fnmatch(file, pattern) for pattern in each["on"][event]["paths"])
         }
 
     for event in ("push", "pull_request"):
-        assert run_for("services/ride-duration/params.toml", event) == {folders[0]}
-        assert run_for("services/customer-churn/src/x/y.py", event) == {folders[1]}
+        assert run_for("services/ride-duration/params.toml", event) == {FOLDERS[0]}
+        assert run_for("services/customer-churn/src/x/y.py", event) == {FOLDERS[1]}
         assert run_for("README.md", event) == set()
-    assert len({each["concurrency"]["group"] for each in workflows.values()}) == 2
-    for each in workflows.values():
-        # What a job runs is there to be run in the folder that it names.
-        folder = tmp_path / each["defaults"]["run"]["working-directory"]
-        targets = (folder / "Makefile").read_text(encoding="utf-8")
-        steps = [step["run"] for job in each["jobs"].values() for step in job["steps"] if "run" in step]
-        assert {"make setup", "make lint", "make test", "make image"} <= set(steps)
-        assert all(re.search(rf"^{step.split()[1]}:", targets, flags=re.M) for step in steps)
+
+    def said(folder):
+        """The names that the workflows of a project must not share with another: groups, environments, workflows, variables."""
+        mine = [text for name, text in texts.items() if name.startswith(folder.replace("/", "-"))]
+        found = re.findall(r"^name: .*|(?:group|environment): \S+|vars\.(?!MLFLOW|REGISTRY)\w+", "\n".join(mine), re.M)
+        assert {each.split(":")[0].split(".")[0] for each in found} == {"name", "group", "environment", "vars"}
+        return set(found)
+
+    assert not said(FOLDERS[0]) & said(FOLDERS[1])
+    names = {each["name"] for each in workflows.values()}
+    assert len(names) == len(workflows)
+    for name, each in workflows.items():
+        assert set(each["on"].get("workflow_run", {}).get("workflows", [])) <= names
+        assert set(re.findall(r"--workflow (\S+)", texts[name])) <= set(workflows)
+        if "actions/checkout" not in texts[name]:
+            continue
+        # The targets exist in the folder in which a job runs, and artifacts are paths in it.
+        folder = each["defaults"]["run"]["working-directory"]
+        targets = (tmp_path / folder / "Makefile").read_text(encoding="utf-8")
+        steps = [step for job in each["jobs"].values() for step in job["steps"]]
+        for target in (found for step in steps for found in re.findall(r"\bmake ([a-z]+)", step.get("run", ""))):
+            assert re.search(rf"^{target}:", targets, flags=re.M)
+        for step in (step for step in steps if "actions/checkout" not in step.get("uses", "")):
+            given = step.get("with", {})
+            for path in [*given.get("path", folder).split(), given.get("context", folder)]:
+                assert path.startswith(folder), (name, step)

@@ -1,4 +1,4 @@
-"""From a file with the usual dirt to an HTTP prediction: `docs/your-problem.md`, typed as it is written."""
+"""From a data file with common defects to an HTTP prediction: the commands of `docs/your-problem.md`."""
 
 import datetime
 import json
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "your-problem.md"
 
 
 def bicycles(path, rows=6_000):
-    """A CSV file of hours as a person gets it: ids, constants, remarks, units in names, gaps, two forms of dates."""
+    """A typical CSV file of hours: ids, constants, remarks, units in names, missing values, two date formats."""
     rng = random.Random(0)
     lines = ["instant;day;hour;Holiday?;weather;Temp (°C);hum %;station;note;updated;casual;registered;count"]
     for i in range(rows):
@@ -41,7 +41,7 @@ def bicycles(path, rows=6_000):
 
 
 def steps():
-    """What the page tells to type, and to edit, in its order."""
+    """The commands and edits of the page, in order."""
     for kind, block in re.findall(r"```(sh|diff)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S):
         if kind == "diff":
             yield block.replace("my_model", "night_bus")
@@ -50,7 +50,7 @@ def steps():
 
 
 def edit(project, block):
-    """Do what a `diff` block of the page shows: in the file that its first line names, one text for another, or more at its end."""
+    """Apply a `diff` block of the page to the file in its first line: replace a text, or append to it."""
     name, *lines = block.splitlines()
     path = project.path / name.lstrip("# ")
     text = path.read_text(encoding="utf-8")
@@ -128,7 +128,7 @@ def test_at_a_terminal_it_asks_and_a_person_may_say_no(bake):
         os.write(ours, b"\nwhat\nn\n\n\n\n\n")
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 0
-    assert "instant looks like the id of a row. Is it one? [Y/n]" in said
+    assert "instant looks like the identifier of a row. Is it? [Y/n]" in said
     assert "answer y or n" in said
     assert "kept: station (always central)" in said
     assert "    station: " in project.text("src/night_bus/problem.py")

@@ -1,4 +1,4 @@
-"""The project is a package like others: Pipenv's own commands make it work, and its wheel has its pages."""
+"""The project as a package: Pipenv's own commands work, and its wheel contains the pages."""
 
 import os
 import shutil

@@ -28,7 +28,7 @@ def wrong(port, wanted="", pictures=""):
 
 
 def fewer_rows(project):
-    """Have a project train on so few rows that it takes seconds."""
+    """Let a project train on so few rows that it takes seconds."""
     settings = project.path / "params.toml"
     text = settings.read_text(encoding="utf-8")
     assert "sample_rows = 20000" in text

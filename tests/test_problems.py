@@ -11,7 +11,7 @@ from test_projects import post
 
 FILES = pathlib.Path(__file__).parent / "problems"
 OWN = ("tests/code/test_problem.py", "tests/data/test_sample.py", "tests/model/test_behaviour.py")
-"""What is about the problem that came with the project goes with it."""
+"""Remove the tests and examples of the project's original problem."""
 
 
 def replaced(bake, problem, **answers):

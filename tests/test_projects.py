@@ -1,4 +1,4 @@
-"""What a person types in a generated project, typed: each level's own tests and linters, and the README's commands."""
+"""The commands of a generated project: each level's own tests and linters, and the README's commands."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ def post_json(port, content):
 
 
 def post(port, content):
-    """The service's answer to what it should accept."""
+    """The service's answer to a valid request."""
     status, answer = post_json(port, content)
     assert status == 200, answer
     return answer
@@ -62,7 +62,7 @@ def test_the_tests_of_a_level_pass_in_a_path_with_a_space(bake, problem, deploym
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["1", "2"])
 def test_the_linters_of_a_level_pass_in_a_path_with_a_space(bake, level, tmp_path):
-    """`make lint` itself; what it calls is tried on every combination elsewhere."""
+    """`make lint` itself; its tools are run on every combination elsewhere."""
     project = bake(**NAMED, maturity_level=level)
     project.path = project.path.rename(tmp_path / "night bus").resolve()
     done = project.borrow_environment().make("lint", MYPY_CACHE_DIR=MYPY)
@@ -71,7 +71,7 @@ def test_the_linters_of_a_level_pass_in_a_path_with_a_space(bake, level, tmp_pat
 
 SERVERS = {"serve", "broker", "stream", "watch"}
 ELSEWHERE = {"lint", "test", "spark", "predict", "produce"}
-"""What other tests type, and what needs a server that runs."""
+"""Commands that other tests run, or that need a running server."""
 
 
 READMES = [
@@ -101,7 +101,7 @@ READMES = [
 
 @pytest.mark.parametrize(("problem", "deployment", "tracking", "level"), READMES)
 def test_the_commands_of_the_readme_work_in_their_order(bake, problem, deployment, tracking, level):
-    """Every line of every `sh` block, but those that have a test of their own."""
+    """Every line of every `sh` block, except those with a separate test."""
     answers = {"problem": problem, "deployment": deployment, "tracking": tracking, "maturity_level": level}
     project = bake(**NAMED, **answers).borrow_environment()
     fields = {"ride-duration": ("duration", 1, 60), "churn": ("churn_probability", 0, 1), "own": ("value", 0, 80)}
@@ -112,7 +112,7 @@ def test_the_commands_of_the_readme_work_in_their_order(bake, problem, deploymen
 
 
 def type_the_readme(project, deployment, level, field, servers):
-    """What the README of a project tells to type; servers that it starts run until the end. Gives one prediction."""
+    """Run the commands of a project's README; servers run until the end. Returns one prediction."""
     blocks = re.findall(r"```sh\n(.*?)```", project.text("README.md"), flags=re.S)
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     assert all(words[0] == "make" for words in lines)
@@ -121,7 +121,7 @@ def type_the_readme(project, deployment, level, field, servers):
         if words == ["tracking-server"]:
             servers.enter_context(tracking_server(project))
             continue
-        if words == ["quality"] and deployment == "web":  # somebody has asked for a prediction by then
+        if words == ["quality"] and deployment == "web":  # a prediction was requested by then
             with service(project) as port:
                 assert project.make("predict", f"PORT={port}").returncode == 0
         done = project.make(*words)

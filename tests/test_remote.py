@@ -1,4 +1,4 @@
-"""A shared tracking server on real parts (PostgreSQL, S3), on good days and bad ones: nothing lost, nothing doubled, nothing leaked."""
+"""A shared tracking server with PostgreSQL and S3, with and without failures: no loss, no duplicates, no leaks."""
 
 import contextlib
 import dataclasses
@@ -24,20 +24,20 @@ CLIENTS, RUNS = 16, 50
 
 @dataclasses.dataclass
 class Team:
-    """A server, the project that its administrator works in, and who has which password."""
+    """A server, its administrator's project, and the users' passwords."""
 
     admin: object
     address: str
     passwords: dict
 
     def add(self, name, role, team="rides", bucket=""):
-        """Make a user, and the team, whose artifacts may go to a bucket of its own; the server prints the password once."""
+        """Create a user and the team, optionally with a separate bucket for its artifacts; the server prints the password once."""
         done = self.admin.make("tracking-user", f"NAME={name}", f"TEAM={team}", f"ROLE={role}", f"BUCKET={bucket}")
         assert done.returncode == 0, done.stderr
         self.passwords[name] = re.search(r"^MLFLOW_TRACKING_PASSWORD=(.*)$", done.stdout, flags=re.M)[1]
 
     def variables(self, name, team="rides", address=""):
-        """What somebody's commands run with."""
+        """The environment of a user's commands."""
         return {
             "MLFLOW_TRACKING_URI": address or self.address,
             "MLFLOW_TRACKING_USERNAME": name,
@@ -62,7 +62,7 @@ def team_server(project, passwords=None, **environment):
 
 @pytest.fixture
 def stores(s3, postgres):
-    """PostgreSQL and a bucket, as the server is told of them."""
+    """The server's settings for PostgreSQL and a bucket."""
     return {
         "TRACKING_DB": by_psycopg(postgres),
         "TRACKING_ARTIFACTS": "s3://rides/mlflow",
@@ -76,7 +76,7 @@ def project(bake):
 
 
 def ask(project, code, *words, **environment):
-    """What a piece of code prints in a project, as JSON."""
+    """The JSON that a piece of code prints when it runs in a project."""
     done = project.run(".venv/bin/python", "-c", code, *words, timeout=600, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -120,7 +120,7 @@ def test_a_team_goes_from_training_to_serving_and_through_a_day_without_its_serv
             assert "no version is registered" in project.make("registry", **outsider).stdout
             assert "there is no version 1" in project.make("trace", "VERSION=1", **outsider).stderr
 
-        # A team with a bucket of its own: its clients write there themselves.
+        # A team with its own bucket: its clients write to it directly.
         team.add("zoe", "member", "own", "s3://rides/own")
         store = {"MLFLOW_S3_ENDPOINT_URL": stores["MLFLOW_S3_ENDPOINT_URL"]}
         done = project.make("train", **team.variables("zoe", "own"), **store)
@@ -128,7 +128,7 @@ def test_a_team_goes_from_training_to_serving_and_through_a_day_without_its_serv
         assert "make resend" not in done.stderr
         assert s3.list_objects_v2(Bucket="rides", Prefix="own/")["KeyCount"] > 5
 
-        # A host of its own: its own HOME, a clone that never trained.
+        # Another host: a different HOME, and a clone that never trained.
         host = dataclasses.replace(project, path=another_host)
         host.environment = lambda **more: {
             **type(project).environment(host), "HOME": str(tmp_path), "MODEL_URI": "models:/night-bus@champion", **ann, **more
@@ -154,7 +154,7 @@ def test_a_team_goes_from_training_to_serving_and_through_a_day_without_its_serv
 
 
 def test_a_store_of_artifacts_that_hangs_costs_no_run(project, stores, s3):
-    """A run whose artifacts cannot be kept waits as a whole; a person is told which part of the server is ill."""
+    """A run whose artifacts cannot be stored is kept completely; a message names the part of the server that fails."""
     port = s3.meta.endpoint_url.rpartition(":")[2]
     store = int(subprocess.run(["pgrep", "-f", f"moto.server -p {port}"], capture_output=True, text=True).stdout)
     with team_server(project, **stores) as team:
@@ -280,7 +280,7 @@ def reachable(address):
 
 
 class Proxy:
-    """A way to the server that cuts, delays or truncates its answers, from some answer on."""
+    """A proxy that drops, delays or truncates the server's answers, from a given answer on."""
 
     def __init__(self, target, harm, first):
         self.target, self.harm, self.first, self.answers = target, harm, first, 0

@@ -1,4 +1,4 @@
-"""A registered version is made again from its commit, its lock and its data, to the last digit of every metric."""
+"""A registered version is trained again from its commit, its lock and its data, with the same digits in each metric."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def project(bake):
-    """A project in git, with a champion that was trained on a file of its own, and three commits since."""
+    """A project in git, with a champion that was trained on a local file, and three later commits."""
     project = bake(**NAMED).borrow_environment()
     git(project, "init", "-q", "-b", "main")
     done = project.make("data")
@@ -46,7 +46,7 @@ def edit(project, name, old, new):
 
 
 def test_a_version_from_three_commits_ago_is_made_again_and_what_is_gone_is_told(project):
-    # The data are gone from where they were; the cache has them by their content.
+    # The data file is deleted; the cache has it by its digest.
     (project.path / "data" / "rows.parquet").unlink()
     done = project.make("reproduce", "VERSION=1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,5 +97,5 @@ def test_data_come_back_from_a_store_that_speaks_s3(bake, s3):
     shutil.rmtree(project.path / ".cache" / "data")
     done = project.make("data", **store)
     assert done.returncode == 0, done.stderr
-    assert "came back from s3://rides/data" in done.stdout
+    assert "was restored from s3://rides/data" in done.stdout
     assert path.read_bytes() == content

@@ -1,4 +1,4 @@
-"""Rounds of operation, killed at any write or many in a row: they end as undisturbed ones do, and leave nothing behind."""
+"""Rounds of operation that are killed at any write, and many rounds in a row: the result is the same, and nothing is left over."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ FAST = {
 
 @pytest.fixture
 def project(bake):
-    """A project at level 4 with a champion, and settings by which the next training is better, all in haste."""
+    """A project at level 4 with a champion, and settings with short times by which the next training is better."""
     project = bake(**NAMED, maturity_level="4").borrow_environment()
     settings = project.path / "params.toml"
     for pattern, value in FAST.items():

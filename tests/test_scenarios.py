@@ -1,4 +1,4 @@
-"""The three ways of tracking that docs/tracking.md decides between: its commands, typed; and a backup that is put back."""
+"""The three ways of tracking in docs/tracking.md: its commands, and a backup that is restored."""
 
 import contextlib
 import pathlib
@@ -61,7 +61,7 @@ def test_one_data_scientist_in_a_cross_functional_team(bake):
 
 
 def test_several_data_scientists_and_a_backup_that_is_put_back(bake, postgres, tmp_path):
-    """A project moves from its file to the team's server, which is backed up, spoilt, and restored."""
+    """A project moves from its file to the team's server, which is backed up, damaged, and restored."""
     project = bake(**NAMED, tracking="remote").borrow_environment()
     local = project.path / "mlflow.db"
     assert project.make("pipeline", MLFLOW_TRACKING_URI=f"sqlite:///{local}").returncode == 0

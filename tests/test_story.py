@@ -1,4 +1,4 @@
-"""Five minutes at level 4: what `make story` tells, with real parts, and no request that fails."""
+"""The demo of level 4: the lines of `make story`, with real parts, and no failed request."""
 
 import base64
 import itertools
@@ -27,14 +27,14 @@ decisions.
 TOLD = [
     "version 1 is trained",
     "nothing to do",
-    "the world changes",
+    "the data change",
     "ALARM ",
     "trained again ",
     r"challenger \d+ answers a share of 0.2",
     r"version \d+ is champion; it replaced version 1",
     r"champion \d+ is kept",
     "no new version: gate: ",
-    "forced in by hand",
+    "promoted by hand",
     r"version \d+ is champion again; version 1 was rolled back",
     "0 failed requests",
 ]
@@ -54,9 +54,9 @@ def test_the_story_comes_to_its_end(bake, problem, deployment, tracking):
     done = project.make("story", timeout=900)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     in_order(done.stdout)
-    before = done.stdout[: done.stdout.index("the world changes")]
+    before = done.stdout[: done.stdout.index("the data change")]
     assert "ALARM" not in before
-    windows = re.findall(r"answers; (drift|quality)", done.stdout[done.stdout.index("the world changes") :])
+    windows = re.findall(r"answers; (drift|quality)", done.stdout[done.stdout.index("the data change") :])
     assert len(windows) >= 2, "an alarm needs two windows"
     page = (project.path / "reports" / "story" / "monitor.html").read_text(encoding="utf-8")
     picture = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
@@ -71,7 +71,7 @@ def test_the_story_comes_to_its_end(bake, problem, deployment, tracking):
 
 
 def in_order(text):
-    """Assert that all of the story is told, in its order."""
+    """Assert that all parts of the story are printed, in order."""
     found = [re.search(words, text) for words in TOLD]
     assert None not in found, f"{TOLD[found.index(None)]!r} was never told:\n{text}"
     places = [each.start() for each in found]

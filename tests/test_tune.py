@@ -14,7 +14,7 @@ TRIALS = 14
 
 @pytest.fixture(params=["an SQLite file", "PostgreSQL"])
 def storage(request):
-    """Where trials are kept, as the environment says."""
+    """The store of trials, as an environment variable."""
     if request.param == "PostgreSQL":
         return {"TUNE_STORAGE": by_psycopg(request.getfixturevalue("postgres"))}
     return {}
@@ -47,5 +47,5 @@ def test_two_workers_share_a_search_and_one_that_is_killed_costs_only_its_trial(
 
     again = project.make("tune", f"TRIALS={TRIALS + 2}", "APPLY=1", **storage)
     assert again.returncode == 0, again.stderr
-    assert int(re.search(r"going on after (\d+) trials", again.stdout)[1]) >= TRIALS
+    assert int(re.search(r"continuing after (\d+) trials", again.stdout)[1]) >= TRIALS
     assert "+n_estimators = " in again.stdout

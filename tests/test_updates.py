@@ -1,4 +1,4 @@
-"""A project follows its template with cruft: a newer release arrives, a level is climbed, the owner's edits stay."""
+"""A project is updated with cruft: to a newer release and to a higher level, keeping the owner's edits."""
 
 import json
 import pathlib
@@ -37,7 +37,7 @@ EDITS = {
     "src/ride_duration/problem.py": ('TITLE = "How long', 'TITLE = "Owner asks: how long'),
     "src/ride_duration/serving/app.py": ('"PONG"', '"PONG of ours"'),
 }
-"""What the owner has changed, one file of the frame among it: name -> text before and after."""
+"""The owner's edits, one of them in a file of the frame: name -> text before and after."""
 
 
 def edit(path, old, new):
@@ -55,7 +55,7 @@ def release(template, name, old, new):
 
 
 def owned(project):
-    """Whether the owner's edits are all there."""
+    """Whether all of the owner's edits are still there."""
     return all(new in (project / name).read_text() for name, (_, new) in EDITS.items())
 
 
@@ -99,7 +99,7 @@ def test_the_ladder_is_climbed_step_by_step_and_runs_move_to_a_server(template, 
         assert answers.items() <= context.items()
         git(project, "add", "-A")
         git(project, "commit", "-qm", "A step")
-    # What the steps brought is what a fresh project of these answers has.
+    # After the updates the files are those of a fresh project with these answers.
     command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config", "-o", str(tmp_path / "fresh")]
     subprocess.run([*command, str(template), "maturity_level=2", "tracking=remote"], check=True, capture_output=True)
     fresh = tmp_path / "fresh" / "ride-duration"

@@ -1,4 +1,4 @@
-"""A few minutes in the life of a model: traffic, drift, an alarm, a new model rolled out by steps, and a rollback of a worse one."""
+"""A demo of a few minutes: traffic, drift, an alarm, a new model rolled out in steps, and a rollback of a worse one."""
 
 import argparse
 import contextlib
@@ -109,7 +109,7 @@ def environment():
 
 
 class World:
-    """Records and their truth, day after day; after the change, their distribution differs."""
+    """Records and their truth for each day; after the change, their distribution differs."""
 
     def __init__(self):
         self.changed, self._seeds = False, itertools.count(101)
@@ -184,7 +184,7 @@ class Story:
             said = self.day(client)
             if re.search(words, said):
                 return said
-        sys.exit(f"nobody said {words!r} within {days} days:\n{said}")
+        sys.exit(f"no round printed {words!r} within {days} days:\n{said}")
 
     def set(self, pattern, value):
         """Edit the story's settings; returns the old ones."""
@@ -201,35 +201,35 @@ class Story:
 def tell(story):
     """The whole story."""
     story.command("pipeline")
-    story.tell("version 1 is trained on the world as it is, and answers")
+    story.tell("version 1 is trained on today's data and serves")
     with traffic.client(FOLDER, story.environment, story) as client:
         for _ in range(3):
             if "ALARM" in story.day(client):
-                sys.exit("an alarm, and nothing is wrong")
-        story.tell("the world changes; nobody says so")
+                sys.exit("there was an alarm before the data changed")
+        story.tell("the data change, without notice")
         story.world.changed = True
         said = story.until(client, "ALARM", 6)
         if "trained again" not in said:
             story.until(client, "trained again", 3)
         said = story.until(client, r"version \d+ is champion; it replaced version 1", 15)
         new = re.search(r"version (\d+) is champion; it replaced", said)[1]
-        story.tell(f"version {new} answers everything; it is watched")
+        story.tell(f"version {new} answers all requests; it is watched")
         # From here on, only the story itself starts a training.
         story.set(r"^cooldown = .*", 'cooldown = "1h"')
         story.until(client, f"champion {new} is kept", 8)
-        story.tell("a bad candidate on purpose: two trees instead of all")
+        story.tell("a bad candidate on purpose: a model of two trees")
         before = story.set(r"^n_estimators = \d+", "n_estimators = 2")
         said = story.command("operate", "--new", "--retrain", "a bad idea")
         if "no new version" not in said:
             sys.exit(f"a bad candidate was not refused: {said}")
         story.tell(next(line for line in said.splitlines() if "no new version" in line))
-        story.write(before, "all trees again")
-        story.tell("a bad champion, forced in by hand: version 1, which knows the old world only")
+        story.write(before, "restore the settings")
+        story.tell("a bad champion, promoted by hand: version 1, which was trained before the change")
         story.command("registry", "promote", "1", "--reason", "by hand, against all advice")
         story.until(client, f"version {new} is champion again; version 1 was rolled back", 6)
         if client.failed:
             sys.exit(f"{client.failed} of {story.answered} requests failed")
-        story.tell(f"the end: {story.answered:,} records, {client.failed} failed requests")
+        story.tell(f"finished: {story.answered:,} records, {client.failed} failed requests")
 
 
 def main():
@@ -250,7 +250,7 @@ def main():
     page.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.copy(FOLDER / "reports" / "monitor.html", page / "monitor.html")
-    print(f"{(page / 'monitor.html').relative_to(params.ROOT)} shows it in a browser")
+    print(f"report: {(page / 'monitor.html').relative_to(params.ROOT)}")
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def manifests(environment: str, image: str, train_image: str, version: str) -> s
     content = {
         "resources": [f"../overlays/{environment}"],
         "images": [{"name": name, "newName": to, **({"digest": at[0]} if at else {})} for name, to, *at in images],
-        # What is predicted says which image has answered.
+        # Each logged prediction names the image that served it.
         "configMapGenerator": [{"name": "settings", "behavior": "merge", "literals": [f"IMAGE={image}"]}],
-        # The pods have it too, so that another version is another roll-out.
+        # The pods have it too, so that a new version starts a new roll-out.
         "labels": [{"pairs": {"app.kubernetes.io/version": version}, "includeTemplates": True}] if version else [],
     }
     with tempfile.TemporaryDirectory(prefix=".deploy-", dir=HERE) as folder:
@@ -88,8 +88,8 @@ def take_back(namespace: str) -> str:
         kubectl("-n", namespace, "rollout", "undo", f"deployment/{NAME}")
         kubectl("-n", namespace, "rollout", "status", f"deployment/{NAME}", f"--timeout={PATIENCE_SECONDS}s")
     except UserError as error:
-        return f"what was there before is not back ({error}); kubectl -n {namespace} describe pods shows more"
-    return "what was there before is back"
+        return f"the previous version was not restored ({error}); kubectl -n {namespace} describe pods shows more"
+    return "the previous version was restored"
 
 
 def tried(namespace: str, text: str, version: str) -> None:
@@ -105,7 +105,7 @@ def tried(namespace: str, text: str, version: str) -> None:
     container |= {"command": ["python", "-c", LOAD.format(package=params.PACKAGE.name)], "args": []}
     name = f"{NAME}-try-{int(time.time())}"
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
-    # Settings that are new must be there before a job reads them.
+    # Changed settings must be applied before a job reads them.
     settings = [each for each in objects if each["kind"] == "ConfigMap"]
     kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*settings, job]}))
     try:
@@ -121,7 +121,7 @@ def deploy(environment: str, image: str, train_image: str, version: str) -> None
     """Bring an image and its model into an environment's namespace, and tell each step.
 
     Raises:
-        UserError: it did not come up; what was there before is back.
+        UserError: it did not become ready; the previous version was restored.
     """
     text, namespace = manifests(environment, image, train_image, version), f"{NAME}-{environment}"
     context = kubectl("config", "current-context").strip()
@@ -137,7 +137,7 @@ def deploy(environment: str, image: str, train_image: str, version: str) -> None
     kubectl("apply", "-f", "-", given=text)
     if port:
         try:
-            # Pods that follow the registry answer with its champion of this moment, whatever the image came with.
+            # Pods that follow the registry serve its current champion, not the model in the image.
             version = wait(namespace, port, "" if train_image else version)
         except UserError as error:
             raise UserError(f"{error}; {take_back(namespace)}") from None

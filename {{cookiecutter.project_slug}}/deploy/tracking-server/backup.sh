@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write the database and the artifacts to backups/<time>, whole or not at all. The server rests meanwhile: clients keep their runs.
+# Write the database and the artifacts to backups/<time>, completely or not at all. The server is stopped meanwhile: clients keep their runs.
 set -eu
 cd "$(dirname "$0")/../.."
 compose="docker compose -f deploy/tracking-server/compose.yaml"

@@ -13,7 +13,7 @@ auth_cache_ttl_seconds = 60
 EOF
 export MLFLOW_AUTH_CONFIG_PATH=/tmp/auth.ini
 export MLFLOW_BASIC_AUTH_FAIL_CLOSED=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
-# MLflow would keep one list of receivers for all workspaces: one team's would hear of another's models.
+# MLflow has one list of webhooks for all workspaces: a team's webhook would be called for another team's models.
 export MLFLOW_WEBHOOK_CACHE_TTL=0
 export MLFLOW_BACKEND_STORE_URI="$TRACKING_DB" MLFLOW_ARTIFACTS_DESTINATION="$TRACKING_ARTIFACTS"
 exec python -m mlflow server --app-name basic-auth --enable-workspaces --host 0.0.0.0 --port 5000 \

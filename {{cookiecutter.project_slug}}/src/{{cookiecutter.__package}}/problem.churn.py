@@ -54,7 +54,7 @@ class Record(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the model says of one record."""
+    """The model's answer for one record."""
 
     churn_probability: float = Field(title="Probability of leaving", description="From 0 to 1")
     churn: bool = Field(title="Leaves", description="Whether the probability reaches decision.threshold of params.toml")

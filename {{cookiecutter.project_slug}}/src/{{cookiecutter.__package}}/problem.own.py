@@ -35,7 +35,7 @@ class Record(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the model says of one record."""
+    """The model's answer for one record."""
 
     value: float
 

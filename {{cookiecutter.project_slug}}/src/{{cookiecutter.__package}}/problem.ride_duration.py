@@ -38,7 +38,7 @@ class Record(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the model says of one record."""
+    """The model's answer for one record."""
 
     duration: float = Field(title="Duration", description="Predicted duration of the ride in minutes")
 

@@ -64,11 +64,11 @@ def test_make_data_brings_the_exact_file_back_from_the_cache(project, monkeypatc
     path.unlink() if gone == "missing" else spoil(path)
     make_data(monkeypatch)
     assert data_lock.sha256(path) == digest
-    assert "came back from the cache" in capsys.readouterr().out
+    assert "was restored from the cache" in capsys.readouterr().out
     # What somebody had there is not lost.
     assert len(list(path.parent.glob("rows.parquet.*.replaced"))) == (gone == "different")
     make_data(monkeypatch)
-    assert "is what data.lock names" in capsys.readouterr().out
+    assert "matches data.lock" in capsys.readouterr().out
 
 
 def test_a_folder_that_a_team_shares_has_it_for_those_who_have_no_cache(project, monkeypatch, capsys):
@@ -80,7 +80,7 @@ def test_a_folder_that_a_team_shares_has_it_for_those_who_have_no_cache(project,
     (project / "cache" / digest).unlink()
     make_data(monkeypatch)
     assert data_lock.sha256(path) == digest
-    assert f"came back from {project / 'shared'}" in capsys.readouterr().out
+    assert f"was restored from {project / 'shared'}" in capsys.readouterr().out
 
 
 def test_what_is_found_nowhere_or_has_other_content_is_told(project, monkeypatch):

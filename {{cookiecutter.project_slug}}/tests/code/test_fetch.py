@@ -1,4 +1,4 @@
-"""A model from MLflow is kept by its content, so that a service starts on a day when MLflow is away, full or tampered with."""
+"""A model from MLflow is cached by its content, so that a service also starts while MLflow is down, full or tampered with."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""A service goes on answering while its model is replaced, and refuses a model that cannot be used."""
+"""A service keeps answering while its model is replaced, and refuses a model that cannot be used."""
 
 import contextlib
 import json
@@ -167,7 +167,7 @@ def test_a_model_that_cannot_be_used_is_refused_and_the_old_one_goes_on(followed
     until(lambda: predictor.card["serving"]["refused"])
     assert "no model in" in predictor.card["serving"]["refused"]
     assert version(predictor) == "1"
-    assert "refused, the old model goes on" in capfd.readouterr().err
+    assert "new model refused, the old one stays" in capfd.readouterr().err
     State(str(models / "2")).write(path)
     until(lambda: version(predictor) == "2")
     assert predictor.card["serving"]["refused"] is None
@@ -274,7 +274,7 @@ def test_a_registry_that_is_away_ends_no_experiment(registry, monkeypatch, capsy
     with pytest.raises(UserError, match="the server is away"):
         live.now(registry)
     assert live.at_start(registry).ab == 0.25
-    assert "answering as the registry said last" in capsys.readouterr().err
+    assert "answering by the registry's last known state" in capsys.readouterr().err
 
 
 def test_what_is_there_is_not_downloaded_again(registry, monkeypatch):

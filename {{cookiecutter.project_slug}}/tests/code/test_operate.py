@@ -443,7 +443,7 @@ def test_a_champion_that_cannot_be_compared_is_watched_to_the_end_and_then_kept(
 def test_a_champion_before_that_is_archived_is_told_and_stops_no_round(log, predictor, monkeypatch):
     moved = promoted(log, predictor, off=30.0 if problem.TASK == "regression" else 0.9)
     store.connect().set_model_version_tag(conventions.model_name(), "1", "status", "archived")
-    assert "it cannot be taken back, as version 1 is archived or gone" in rollout.watch(moved)
+    assert "it cannot be rolled back, as version 1 is archived or gone" in rollout.watch(moved)
     monkeypatch.setattr(rollout, "age", lambda at: 86_401)
     rollout.watch(moved)
     assert rollout.unsettled() is None, "training again is what is left"

@@ -1,4 +1,4 @@
-"""Runs on their way to a server: kept while it is away, delivered once and whole; and the move from a local store."""
+"""Runs for a server: kept while it cannot be reached, delivered once and completely; and the move from a local store."""
 
 import json
 import shutil

@@ -230,10 +230,10 @@ def test_what_does_not_belong_in_a_record_is_named_with_why(tmp_path):
         "number: a running number",
         "station: always central",
         "nothing: empty",
-        "note: text with 400 values, as people write it",
+        "note: text with 400 values, probably free text",
         "closed: always after when",
-        "price: tells all by itself",
-        "guests: tells all together with members",
+        "price: predicts all alone",
+        "guests: predicts all together with members",
     ):
         assert part in said
 
@@ -306,9 +306,9 @@ def test_the_drafted_tests_are_python_and_name_the_target(tmp_path, values):
     ("content", "words", "said"),
     [
         ("a,b\n1,2\n", ["c"], "TARGET='c'"),
-        ("a,b\n1,2\n3,2\n", ["b"], "nothing to learn"),
+        ("a,b\n1,2\n3,2\n", ["b"], "nothing can be learned"),
         ("a,A\n1,2\n3,4\n", ["a"], "'a' and 'A' would both be called a"),
-        ("a\n1\n2\n", ["a"], "no column left but the target"),
+        ("a\n1\n2\n", ["a"], "no column other than the target"),
         ("a,b\n", ["a"], "has no rows"),
         ("a,b\n1,2\n2,3\n", ["a", "--drop", "c"], "DROP='c'"),
         ("a,b\n1,x\n2,y\n", ["b", "--task", "regression"], "holds no numbers"),

@@ -1,4 +1,4 @@
-"""What problem.py says of a record, of its features and of the target."""
+"""The records, features and target that problem.py defines."""
 
 import json
 

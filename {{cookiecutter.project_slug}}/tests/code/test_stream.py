@@ -254,7 +254,7 @@ def test_a_broker_that_goes_and_comes_back_costs_one_line_each_and_readiness_mea
     with working(predictor, topics) as state:
         process.kill()
         process.wait()
-        wait(lambda: state.ready() == "the broker is away")
+        wait(lambda: state.ready() == "the broker cannot be reached")
         process = start_broker(port)
         broker.require_topics(*names, partitions=2)
         wait(lambda: not state.ready())
@@ -264,8 +264,8 @@ def test_a_broker_that_goes_and_comes_back_costs_one_line_each_and_readiness_mea
     process.wait()
     said = capfd.readouterr().err.splitlines()
     assert [line for line in said if "the broker" in line] == [
-        f"the broker at 127.0.0.1:{port} is away; trying again until it is back",
-        "the broker is back",
+        f"the broker at 127.0.0.1:{port} cannot be reached; trying until it answers",
+        "the broker answers again",
     ]
 
 

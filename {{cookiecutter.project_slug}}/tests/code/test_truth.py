@@ -1,4 +1,4 @@
-"""What came true is joined with what was said, late, out of order and more than once."""
+"""The ground truth is joined with the predictions when it comes late, out of order or more than once."""
 
 import json
 
@@ -119,7 +119,7 @@ def test_a_missing_truth_is_counted_and_waits(tmp_path, predicted):
 
 
 def test_a_file_without_a_key_or_a_target_is_refused(tmp_path):
-    with pytest.raises(UserError, match="whose truth is it"):
+    with pytest.raises(UserError, match="add one of them"):
         truth.add(given(tmp_path, ["p0"], TRUTHS[:1], key="number"))
     pd.DataFrame({PREDICTION: ["p0"]}).to_csv(tmp_path / "bare.csv", index=False)
     with pytest.raises(UserError, match="has no column"):

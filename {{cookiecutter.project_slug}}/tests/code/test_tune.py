@@ -1,4 +1,4 @@
-"""The search for parameters: trials are runs, a stopped search goes on, and the winner is written as a reviewable change."""
+"""The search for parameters: trials are runs, a stopped search continues, and the best parameters are written as a reviewable change."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(linear, dataset, capsys)
     tune.search(dataset, linear, trials=2, timeout=None)
     found = tune.search(dataset, linear, trials=4, timeout=None)
     assert len(found.trials) == 4
-    assert "going on after 2 trials" in capsys.readouterr().out
+    assert "continuing after 2 trials" in capsys.readouterr().out
     assert len(tune.search(dataset, linear, trials=4, timeout=None).trials) == 4
 
 

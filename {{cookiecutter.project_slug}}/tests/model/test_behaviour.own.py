@@ -1,4 +1,4 @@
-"""What any sensible model of this problem does, whatever its metric (behavioural tests, after Ribeiro et al. 2020)."""
+"""Behaviour that any sensible model of this problem shows, whatever its metric (behavioural tests, after Ribeiro et al. 2020)."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from {{ cookiecutter.__package }}.problem import Record
 
 # In the record's words: a field, a value, and one with which the answer must be higher.
 DIRECTIONS = [("size", 2.0, 20.0), ("kind", "small", "large")]
-# And a field with two values between which the answer must not differ.
+# And a field with two values for which the answer must be the same.
 INVARIANCES = [("at", "2024-01-10T08:30:00", "2024-01-17T08:30:00")]
 
 

@@ -33,7 +33,7 @@ def bring() -> None:
         shutil.copytree(IMAGE / name, HERE / name)
     for name in ("Pipfile.lock", "pyproject.toml", "params.toml"):
         shutil.copy(IMAGE / name, HERE / name)
-    # Rounds add files to the lock; of what both name, the image has what the team meant.
+    # Rounds add files to the lock; for a file that both locks name, the image's entry is the one that the team committed.
     locks = [json.loads(lock.read_bytes()) for folder in (HERE, IMAGE) if (lock := folder / "data.lock").is_file()]
     partial = HERE / "data.lock.partial"
     partial.write_text(json.dumps({name: entry for lock in locks for name, entry in lock.items()}), encoding="utf-8")
@@ -47,7 +47,7 @@ def take_truths() -> None:
         (incoming / name).mkdir(parents=True, exist_ok=True)
     for path in incoming.glob("[!.]*"):
         if path.is_file():
-            # Under a name of its own first: another file may be delivered under this one while it is read.
+            # Renamed first: another file may be delivered under the same name while this one is read.
             path.replace(incoming / "reading" / f"{time.time_ns()}-{path.name}")
     for path in sorted((incoming / "reading").iterdir()):
         done = subprocess.run([*COMMAND, "truth", "--data", str(path)], check=False)
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     alone()
     bring()
     os.environ["PYTHONPATH"] = str(HERE / "src")
-    # The files that it names come from DATA_STORE, or from where they were published.
+    # The files of the lock come from DATA_STORE, or from the address at which they were published.
     if (IMAGE / "data.lock").is_file():
         subprocess.run([*COMMAND, "data"], check=False)
     take_truths()

@@ -69,7 +69,7 @@ def entries(file: Path | None = None) -> dict[str, dict[str, Any]]:
         ) from None
     for name in known:
         if len(name) > LONGEST or not name.isprintable() or not named(ROOT / name) or (ROOT / name).is_dir():
-            raise UserError(f"{FILE.name} names {name[:80]!r}, which is no file of this project: take that entry out")
+            raise UserError(f"{FILE.name} names {name[:80]!r}, which is no file of this project: remove that entry")
     return {name: entry.model_dump() for name, entry in known.items()}
 
 
@@ -203,10 +203,10 @@ def restore_all() -> Iterator[str]:
     for name, entry in entries().items():
         path = ROOT / name
         if path.exists() and sha256(path) == entry["sha256"]:
-            yield f"{name} is what {FILE.name} names"
+            yield f"{name} matches {FILE.name}"
             continue
         found = restore(path, entry)
-        yield f"{name} came back from {found} ({entry['rows']:,} rows)"
+        yield f"{name} was restored from {found} ({entry['rows']:,} rows)"
 
 
 def restore(path: Path, entry: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ class Parts(BaseModel):
 
     method: Literal["exact", "sampled"]
     unit: str = Field(description="Of all parts; log-odds where the answer is a probability")
-    base_value: float = Field(description="The score where nothing is known of the record")
+    base_value: float = Field(description="The average score, before any feature of the record is known")
     contributions: dict[str, float]
     score: float = Field(description="base_value and all contributions together")
 
@@ -70,7 +70,7 @@ class Explanation:
     """
 
     field = "explanation"
-    about = "Also say what each feature adds to the score"
+    about = "Also return each feature's contribution to the score"
 
     def __init__(self, bundle: Bundle, scores: Scores) -> None:
         self._bundle, self._scores, self.schema = bundle, scores, Parts.model_json_schema()

@@ -108,7 +108,7 @@ class Following(Around):
                 fresh = self._build(live.read(self._path))
             except Exception as error:  # whatever it is, this thread must keep watching
                 self._refused = first_line(error)
-                print(f"warning: refused, the old model goes on: {self._refused}", file=sys.stderr, flush=True)
+                print(f"warning: new model refused, the old one stays: {self._refused}", file=sys.stderr, flush=True)
                 continue
             # Assigning a name is atomic: an answer that has begun ends with the model that began it.
             old, self._inner, self._refused = self._inner, fresh, None
@@ -116,7 +116,7 @@ class Following(Around):
             beside = fresh.card.get("serving", {})
             named = beside.get("challenger")
             tried = f"; challenger {named} has a share of {beside['share']:g}" if named else ""
-            print(f"answering with model {fresh.card['model_version']} from now on{tried}", flush=True)
+            print(f"now answering with model {fresh.card['model_version']}{tried}", flush=True)
 
 
 def pin(uri: str) -> None:
@@ -156,11 +156,11 @@ def main(called: Callable[[threading.Event], None] | None = None) -> None:
     """Write the registry's state where services see it change; `called` gets an event that triggers a query at once."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="follow", description="Keep what the registry says where services see it.")
+    parser = argparse.ArgumentParser(prog="follow", description="Write the registry's state to a file for services.")
     parser.add_argument("--uri", default="", help="models:/<name>@champion")
     parser.add_argument("--state", type=Path, help="the file that services read (MODEL_STATE)")
     parser.add_argument("--beside", action="store_true", help="end when the standard input does")
-    parser.add_argument("--instead", default="", help="the folder that answers if the registry is away at the start")
+    parser.add_argument("--instead", default="", help="the model folder if the registry cannot be reached at the start")
     given = parser.parse_args()
     uri, woken, over = given.uri or load.address(), threading.Event(), threading.Event()
     if "@" not in uri:

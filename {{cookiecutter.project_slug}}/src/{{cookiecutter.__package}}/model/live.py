@@ -166,7 +166,7 @@ def at_start(uri: str) -> State:
         if kept and kept.is_file():
             last = read(kept)
             if all(Path(each).is_dir() for each in (last.champion, last.challenger) if each):
-                print(f"warning: {first_line(error)}; answering as the registry said last", file=sys.stderr)
+                print(f"warning: {first_line(error)}; answering by the registry's last known state", file=sys.stderr)
                 return last
         return State(str(fetch.folder(uri).resolve()))
 

@@ -280,4 +280,4 @@ def main() -> None:
         if found:
             mlflow.log_metrics(dict(zip(("difference", "low", "high"), found, strict=True)))
         mlflow.log_text(text, "ab-report.md")
-    print(f"reports/{'shadow' if given.shadow else 'ab'}-report.html has it as a page")
+    print(f"reports/{'shadow' if given.shadow else 'ab'}-report.html is the report")

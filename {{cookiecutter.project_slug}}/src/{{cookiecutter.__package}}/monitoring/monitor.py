@@ -248,7 +248,7 @@ def watch(new: bool = False) -> Finding:
     elif found.idle:
         print(f"{found.idle:,} window{'s' * (found.idle > 1)} of {rules.window} without traffic")
     if not found.fresh and not found.idle:
-        print(f"no window of {rules.window} has ended since the last look (NEW=1 takes what there is as one)")
+        print(f"no window of {rules.window} has ended since the last run (NEW=1 checks the current one)")
     looks, now = history(), {}
     with contextlib.suppress(MlflowException, OSError):  # a missing figure is no reason to stop
         # The bins are those of the champion's training data: those of another model cannot be compared.
@@ -267,5 +267,5 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make monitor", description=main.__doc__)
     parser.add_argument("--new", action="store_true", help="everything since the last look is one window (NEW=1)")
     found = watch(parser.parse_args().new)
-    print("reports/monitor.html shows it in a browser")
+    print("report: reports/monitor.html")
     return ALARM if found.alarms else 0

@@ -38,7 +38,7 @@ def add(path: Path) -> tuple[int, int]:
     """
     table, written = read.table(path)
     if not (keys := [name for name in (PREDICTION, problem.ID) if name in table.column_names]):
-        raise UserError(f"{path} has neither {PREDICTION} nor {problem.ID}: whose truth is it?")
+        raise UserError(f"{path} has neither {PREDICTION} nor {problem.ID}: add one of them")
     try:
         columns = {name: pa.array(map(known_as, table.column(name).to_pylist()), pa.string()) for name in keys}
         truth = _truth(table, written, path)
@@ -139,7 +139,7 @@ def main() -> None:
     rows, missing = add(Path(given.data))
     truths = known()
     if other := sum(before[key] != came for key, came in truths.items() if key in before):
-        print(f"warning: {other:,} truths are not what was given before: what was given last counts", file=sys.stderr)
+        print(f"warning: {other:,} truths differ from earlier ones: the latest ones count", file=sys.stderr)
     found = [of(row, truths) is not None for row in logged.rows() if row["role"] != "shadow"]
     print(
         f"{rows - missing:,} truths kept, {missing:,} rows without one that training would use; {sum(found):,} of {len(found):,} predictions have theirs"

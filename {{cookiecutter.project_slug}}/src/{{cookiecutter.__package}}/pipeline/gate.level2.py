@@ -65,4 +65,4 @@ def require(card: dict[str, Any], champion: Champion, validation: Dataset, rules
 
 def follow_up(version: str, judged: Judged) -> Iterator[str]:
     """The steps after registering the challenger, a line for each: only the line about how to promote it."""
-    yield f"it serves once it is promoted: make promote VERSION={version}"
+    yield f"promote it to serve it: make promote VERSION={version}"

@@ -129,7 +129,7 @@ def follow_up(version: str, judged: Judged) -> Iterator[str]:
         _note(version, "undecided", f"version {version}: {judged.verdict.why}")
         yield f"it stays challenger; try it on some of the records: make ab SHARE=0.1 VERSION={version}"
     elif verdict.Rules.load().promote == "ask":
-        yield f"it serves once it is promoted: make promote VERSION={version}"
+        yield f"promote it to serve it: make promote VERSION={version}"
     elif verdict.Rules.load().promote == "steps":
         yield "it is rolled out by steps: make operate"
     else:

@@ -58,7 +58,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
     with alone():
         if by := held():
             if wanted:
-                raise UserError(f"{by}; nothing was trained: ask again then")
+                raise UserError(f"{by}; nothing was trained: try again then")
             yield by
             monitor.watch(new)
             return
@@ -70,7 +70,7 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
         found = monitor.watch(new)
         if rollout.running() or rollout.unsettled():
             if wanted:
-                raise UserError("nothing was trained, as a version is rolled out or watched: ask again after that")
+                raise UserError("nothing was trained, as a version is rolled out or watched: try again after that")
             return
         if begun := _begun():
             yield from _train(begun[0]["reason"], begun)
@@ -79,9 +79,9 @@ def once(new: bool = False, wanted: str = "") -> Iterator[str]:
         elif reason := decide(found, wanted):
             yield from _train(reason, [])
         elif found.alarms.keys() - {"refused"}:
-            yield 'the alarm stands; make operate RETRAIN="why" trains now'
+            yield 'the alarm is still active; make operate RETRAIN="why" trains now'
         else:
-            yield "no training helps where records are refused: see who sends them" if found.alarms else "nothing to do"
+            yield "training does not help with refused records: check their sender" if found.alarms else "nothing to do"
 
 
 def decide(found: monitor.Finding, wanted: str = "") -> str:
@@ -112,8 +112,8 @@ def _train(reason: str, begun: list[dict[str, str]]) -> Iterator[str]:
     """Retrain, or resume a training that has `begun` and was interrupted, and begin the roll-out of a better model."""
     version = _registered(begun[0]) if begun else ""
     if len(begun) >= ATTEMPTS and not version:
-        rollout.note("retrained", "", f"no new version: given up after {ATTEMPTS} attempts")
-        yield f'not trained again ({reason}): it was cut off {ATTEMPTS} times; make operate RETRAIN="why" tries once more'
+        rollout.note("retrained", "", f"no new version: stopped after {ATTEMPTS} attempts")
+        yield f'not trained again ({reason}): it was interrupted {ATTEMPTS} times; make operate RETRAIN="why" tries again'
         return
     if not version:
         rollout.note("retrain", "", reason)
@@ -122,7 +122,7 @@ def _train(reason: str, begun: list[dict[str, str]]) -> Iterator[str]:
             version = run.run(retrain.data(monitor.champion()))
         except UserError as error:
             rollout.note("retrained", "", f"no new version: {first_line(error)}")
-            yield f"trained again ({reason}), and no new version: {first_line(error)}"
+            yield f"trained again ({reason}), but no new version: {first_line(error)}"
             return
         finally:
             del os.environ["TRIGGER"]
@@ -175,7 +175,7 @@ def held() -> str:
     last = next((each for each in rollout.notes() if each["action"] in ("hold", "go")), None)
     if last is None or last["action"] == "go":
         return ""
-    return f"on hold since {last['at']} by {last['by']} ({last['reason'] or 'no reason was given'}): `make go` goes on"
+    return f"on hold since {last['at']} by {last['by']} ({last['reason'] or 'no reason was given'}): `make go` ends it"
 
 
 def main() -> None:
@@ -192,8 +192,8 @@ def main() -> None:
         if versions.model() is None:
             raise UserError("no version is registered yet: run `make pipeline`")
         rollout.note(given.note, "", given.reason)
-        held_back = "nothing is trained, rolled out or taken back until `make go`"
-        print(held_back if given.note == "hold" else "the next round goes on")
+        held_back = "nothing is trained, rolled out or rolled back until `make go`"
+        print(held_back if given.note == "hold" else "operation resumes with the next round")
         return
     pause = _seconds(given.every)
     if pause:

@@ -87,8 +87,8 @@ def step() -> str:
     rules, before, version, said = Rollout.load(), len(notes()), running(), live.experiment(conventions.model_name())
     if version == said.champion or not _servable(version):
         return stop(version, "it is champion, archived or gone")
-    if not _given():  # it was cut off before the first step was given
-        return _give(version, rules.steps[0], "the roll-out goes on", said.champion)
+    if not _given():  # it was interrupted before the first step was given
+        return _give(version, rules.steps[0], "the roll-out was resumed", said.champion)
     if said.challenger != version or not said.share:
         note("stop", version, "somebody has given another share")
         return f"the roll-out of version {version} has ended: somebody has given another share (make log)"
@@ -104,7 +104,7 @@ def step() -> str:
     enough = held >= hold and len(challenger.said) >= rules.min_answers and fair
     late = held >= max(LONGEST_HOLDS * hold, LONGEST_SECONDS) and not enough
     if len(notes()) != before:
-        return f"version {version} is left as it is: somebody has decided something meanwhile (make log)"
+        return f"version {version} is unchanged: somebody else made a decision at the same time (make log)"
     if outcome == "worse" or slow or (late and outcome != "better"):
         few = f"{len(challenger.said):,} of {rules.min_answers:,} keys answered in {held:.0f} s; {why}"
         return stop(version, slow or (why if outcome == "worse" else few))
@@ -168,7 +168,7 @@ def _finish_move() -> str:
             move = next((each for each in champion_log.log(found) if each["alias"] == versions.CHAMPION), None)
             if move and str(found.aliases.get(versions.CHAMPION, "")) == move["was"]:
                 client.set_registered_model_alias(name, versions.CHAMPION, move["now"])
-                said = f"version {move['now']} is champion: the {move['action']} of {move['at']} had been cut off"
+                said = f"version {move['now']} is champion: the {move['action']} of {move['at']} had been interrupted"
             versions.settle(client, name)
     return said
 
@@ -210,11 +210,11 @@ def watch(moved: Move) -> str:
         why = why.replace("the challenger's", f"version {moved.version}'s")
         why = why.replace("the champion's", f"version {moved.before}'s")
     if len(notes()) != before:
-        return f"champion {moved.version} is left as it is: somebody has decided something meanwhile (make log)"
+        return f"champion {moved.version} is unchanged: somebody else made a decision at the same time (make log)"
     if outcome == "worse":
         if _servable(moved.before):
             return versions.rollback(f"in use: {why}", moved.version)
-        why = f"it cannot be taken back, as version {moved.before} is archived or gone; {why}"
+        why = f"it cannot be rolled back, as version {moved.before} is archived or gone; {why}"
     if not over:
         return f"champion {moved.version} is watched: {why}"
     note("keep", moved.version, why)

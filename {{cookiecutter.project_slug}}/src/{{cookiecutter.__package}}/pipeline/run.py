@@ -55,7 +55,7 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
     with step("train"):
         trained = train.train(dataset, settings, folder / "model", say)
         if not trained.model_uri:
-            raise UserError("the tracking server has not got the model, so none is registered: run it again")
+            raise UserError("the tracking server did not receive the model, so none is registered: run it again")
     with step("gate"):
         _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
         judged = gate.judge(trained, champion, newest, settings, path or settings.data.source)

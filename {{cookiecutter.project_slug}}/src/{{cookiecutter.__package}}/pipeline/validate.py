@@ -62,8 +62,8 @@ def checks(dataset: Dataset, rules: Validation) -> list[Check]:
         _share("dropped rows", dropped, rules.max_dropped_share),
         _share("repeated rows", repeated, rules.max_duplicate_share),
         _none("columns with one value only", constant),
-        _none("features that tell the target", clean.leaks(dataset)),
-        Check("choices never seen", ", ".join(unseen) or "none", "any: they are answered all the same", True),
+        _none("features that alone predict the target", clean.leaks(dataset)),
+        Check("choices never seen", ", ".join(unseen) or "none", "any: records with them are answered too", True),
     ]
     if problem.TASK != "regression":
         shares = np.unique(dataset.target, return_counts=True)[1] / len(dataset)
@@ -204,4 +204,4 @@ def main() -> None:
     known = served()
     print(require(clean.clean(name, raw), raw, Validation.load(), known, drift_counts=True))
     print("" if known else "no model is served yet: there is nothing to compare the data with")
-    print("reports/data.html shows the same in a browser")
+    print("report: reports/data.html")

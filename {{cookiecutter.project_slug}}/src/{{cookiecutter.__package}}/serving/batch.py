@@ -72,7 +72,7 @@ def main() -> int:
     additions = given.additions.split()
     for name in additions:
         if name not in predictor.additions:
-            raise UserError(f"{name}: this model offers {', '.join(predictor.additions) or 'nothing of the kind'}")
+            raise UserError(f"{name}: this model offers {', '.join(predictor.additions) or 'no additions'}")
     many = "s" * (len(found) > 1)
     print(f"scoring {len(found):,} file{many} with model {predictor.card['model_version']}", flush=True)
     if given.engine == "spark":

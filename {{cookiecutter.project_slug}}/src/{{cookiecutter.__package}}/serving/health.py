@@ -96,19 +96,19 @@ class Health:
     def lost(self, where: str) -> None:
         """The broker no longer answers."""
         if self.reachable:
-            print(f"the broker at {where} is away; trying again until it is back", file=sys.stderr, flush=True)
+            print(f"the broker at {where} cannot be reached; trying until it answers", file=sys.stderr, flush=True)
         self.reachable = False
 
     def reached(self) -> None:
         """The broker has answered."""
         if not self.reachable:
-            print("the broker is back", file=sys.stderr, flush=True)
+            print("the broker answers again", file=sys.stderr, flush=True)
         self.reachable = True
 
     def ready(self) -> str:
         """Why the worker is not ready; empty if it is."""
         if not self.reachable:
-            return "the broker is away"
+            return "the broker cannot be reached"
         return "" if self._joined else "not in the consumer group yet"
 
     def alive(self) -> str:

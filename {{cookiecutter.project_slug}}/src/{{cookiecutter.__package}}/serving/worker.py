@@ -185,7 +185,7 @@ class Worker:
             self._ask()
             if self._stop and not self._state.reachable:
                 # Nothing is lost: the next worker reads again what is not committed.
-                print("the broker is away: uncommitted events will be answered after the restart", file=sys.stderr)
+                print("the broker cannot be reached: uncommitted events are answered after a restart", file=sys.stderr)
                 return
         if self._failed:
             raise UserError(

@@ -217,7 +217,7 @@ def round_trip() -> str:
             ) from None
     if problem.TASK == "regression":
         need(problem.TARGET in wanted, "Answer", f"Answer has no field {problem.TARGET}, which is what is measured")
-    return f"kept as {kept['file']}, agrees to {difference:.1g}, version {version[0]}"
+    return f"exported as {kept['file']}, differs by at most {difference:.1g}, version {version[0]}"
 
 
 STEPS: tuple[Callable[[], str], ...] = (names, record, sample, target, features, round_trip)

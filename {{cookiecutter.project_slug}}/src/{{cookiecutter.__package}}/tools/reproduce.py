@@ -34,7 +34,7 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
         raise UserError(f"version {number} was trained at commit {commit}, which is not in this repository: fetch it")
     if traced["git_dirty"] == "true":
         raise UserError(
-            f"version {number} was trained from files that were not committed: nobody can make it again exactly"
+            f"version {number} was trained from files that were not committed: it cannot be reproduced exactly"
         )
     tree = FOLDER / number
     _git("worktree", "prune")
@@ -54,7 +54,7 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
 def _python(tree: Path, fingerprint: str) -> str:
     """A Python with the packages of the commit's lock: the current one if the lock is the same."""
     if conventions.code_tags()["lock_fingerprint"] == fingerprint:
-        print("its lock is the same as here, and so are its packages", flush=True)
+        print("its lock is the same as the current one, so are the packages", flush=True)
         return sys.executable
     print("installing the packages of its lock", flush=True)
     # make's command for pipenv is a path in this folder, which the other one does not have.
@@ -98,7 +98,7 @@ def _compare(tree: Path, python: str, traced: dict[str, str], words: list[str]) 
     made = json.loads((tree / "model" / "model.json").read_text())
     if made["data"]["fingerprint"] != traced["data_fingerprint"]:
         raise UserError(
-            f"the rows are others: fingerprint {made['data']['fingerprint']} now, {traced['data_fingerprint']} then"
+            f"the rows differ: fingerprint {made['data']['fingerprint']} now, {traced['data_fingerprint']} then"
         )
     then = registry.measured(traced["version"])
     return {name: (then[name], float(now)) for name, now in made["metrics"].items() if name in then}

@@ -57,7 +57,7 @@ def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = pr
         built = recipe.enclose(built, predictor, older, features, seen)
         for line in verdict(built.card):
             say(line)
-        say(f"kept as {kept['file']}; it agrees with the estimator to {difference:.1g} {problem.UNIT}".rstrip())
+        say(f"exported as {kept['file']}; its scores differ by at most {difference:.1g} {problem.UNIT}".rstrip())
         run.model_uri = log(built, recipe.draw(estimator, newest, measured, built.card), newest)
     bundle.write(built, output)
     run.folder, run.card = output, built.card

@@ -142,7 +142,7 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
     failed: list[UserError] = []
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        said = "given up early" if trial.value is None else f"{problem.METRIC} {_metric(trial.value):.4f}"
+        said = "stopped early" if trial.value is None else f"{problem.METRIC} {_metric(trial.value):.4f}"
         if trial.state == optuna.trial.TrialState.FAIL:
             said = f"failed: {failed[-1]}"
             if len(failed) > MOST_FAILED and not _ended(study, COMPLETE, PRUNED):
@@ -174,7 +174,7 @@ def search(dataset: Dataset, settings: params.Params, trials: int, timeout: floa
             return float(np.mean(losses))
 
         if ended := _ended(found, COMPLETE, PRUNED):
-            print(f"going on after {ended} trials")
+            print(f"continuing after {ended} trials")
         if ended < trials:
             enough = optuna.study.MaxTrialsCallback(trials, states=(COMPLETE, PRUNED))
             found.optimize(attempt, timeout=timeout, callbacks=[enough, tell], catch=(UserError,))

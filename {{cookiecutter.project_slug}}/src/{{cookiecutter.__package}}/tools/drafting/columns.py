@@ -148,7 +148,7 @@ def task(target: Column, wanted: str = "") -> tuple[str, list[Any]]:
     """
     found = sorted(set(target.known))
     if target.distinct < 2:
-        raise UserError(f"TARGET={target.given} has {target.distinct} values: there is nothing to learn")
+        raise UserError(f"TARGET={target.given} has {target.distinct} values: nothing can be learned from it")
     if target.kind in ("time", "day"):
         raise UserError(f"TARGET={target.given} is a time: make a number of it first, such as the minutes between two")
     number = target.kind in ("int", "float")

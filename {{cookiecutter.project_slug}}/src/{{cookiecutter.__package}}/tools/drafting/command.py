@@ -43,15 +43,15 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
     rest = [column for column in columns if column is not target]
     for word, said in (("ID", given.id), ("TIME", given.time), *(("DROP", each) for each in given.drop.split(","))):
         if said.strip() and named(word, said.strip()) is target:
-            raise UserError(f"{word}={said.strip()} is the target: it is what is to be predicted")
+            raise UserError(f"{word}={said.strip()} is the target column: name another one")
     dropped = [named("DROP", name.strip()) for name in given.drop.split(",") if name.strip()]
     rest = [column for column in rest if column not in dropped]
     name = named("ID", given.id) if given.id else identifier(rest)
-    if name is not None and not given.id and not ask(f"{name.given} looks like the id of a row. Is it one?", True):
+    if name is not None and not given.id and not ask(f"{name.given} looks like the identifier of a row. Is it?", True):
         name = None
     rest = [column for column in rest if column is not name]
     if name is not None:
-        print(f"  the id of a row: {name.given}")
+        print(f"  identifier of a row: {name.given}")
     clock = _timely(named("TIME", given.time)).name if given.time else _clock(rest)
     out = []
     for doubt in doubts(rest, target, clock, bool(classes)):
@@ -60,7 +60,7 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
         out += [doubt.column] if leave else []
     fields = [column for column in rest if column not in out]
     if not fields:
-        raise UserError(f"{given.source.name} has no column left but the target: there is nothing to learn from")
+        raise UserError(f"{given.source.name} has no column other than the target, so there is nothing to learn from")
     clock = clock if any(column.name == clock for column in fields) else ""
     called = name.name if name is not None else "id"
     return Plan(given.source.name, target, kind, classes, fields, clock, called, given.title, given.unit)
@@ -69,7 +69,7 @@ def plan(given: argparse.Namespace, ask: Ask) -> Plan:
 def _timely(column: Column) -> Column:
     if column.kind not in ("time", "day"):
         example = f", such as {column.known[0]!r}" if column.known else ""
-        raise UserError(f"TIME={column.given} holds no times{example}: rows are ordered by the time that it names")
+        raise UserError(f"TIME={column.given} holds no times{example}: name a column of times to order rows by")
     if column.missing:
         raise UserError(
             f"TIME={column.given} is missing in {column.missing:,} of {column.rows:,} rows, which are ordered by it"
@@ -108,7 +108,7 @@ def write(made: Plan) -> Iterator[str]:
             shutil.copy(path, kept)
         partial.replace(path)
         yield f"wrote {path.relative_to(params.ROOT)}"
-    yield f"what was there before is in {before.relative_to(params.ROOT)}"
+    yield f"the previous files were saved in {before.relative_to(params.ROOT)}"
 
 
 def _fitting(settings: str, made: Plan) -> str:
@@ -151,12 +151,12 @@ def typed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source", default="", help="CSV or Parquet file, or a folder (FROM=data.csv)")
     parser.add_argument("--target", default="", help="the column to predict (TARGET=column)")
     parser.add_argument("--time", default="", help="the column that rows are ordered by (TIME=)")
-    parser.add_argument("--id", default="", help="the column that names a row (ID=)")
+    parser.add_argument("--id", default="", help="the column that identifies a row (ID=)")
     parser.add_argument("--drop", default="", help="columns to leave out (DROP=a,b)")
-    parser.add_argument("--task", default="", choices=["", *text.METRICS], help="what is learned (TASK=)")
-    parser.add_argument("--title", default="", help="the question in a person's words (TITLE=)")
+    parser.add_argument("--task", default="", choices=["", *text.METRICS], help="the kind of task (TASK=)")
+    parser.add_argument("--title", default="", help="a title for the page, as a question (TITLE=)")
     parser.add_argument("--unit", default="", help="the unit of the target (UNIT=)")
-    parser.add_argument("--yes", action="store_true", help="take every default, ask nothing (YES=1)")
+    parser.add_argument("--yes", action="store_true", help="accept every default and ask no questions (YES=1)")
     given = parser.parse_args(words)
     if not given.source or not given.target:
         raise UserError("say which file and which of its columns: make problem FROM=data.csv TARGET=column")
@@ -181,7 +181,7 @@ def main() -> None:
         print(f"classes in this order: {', '.join(map(str, made.classes))}")
     elif heavy(made.target):
         print(
-            f'most of {made.target.given} is small beside a few: set METRIC = "mae", or learn its logarithm '
+            f'most values of {made.target.given} are small and a few are very large: set METRIC = "mae", or learn its logarithm '
             "(np.log1p in target, np.expm1 in answer)"
         )
     print(f"read problem.py, then: make check-problem, and make train DATA={given.source}")

@@ -13,7 +13,7 @@ from ...data.clean import TELLING, together
 from .columns import Column
 
 FOLDS_ROWS = 4_000
-"""The number of rows on which each column is tested for telling the target."""
+"""The number of rows on which each column is tested for predicting the target."""
 
 WORDS = 4
 """Text with at least this many words counts as written by a person."""
@@ -42,7 +42,7 @@ def identifier(columns: list[Column]) -> Column | None:
 
 
 def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> Iterator[Doubt]:
-    """Constant columns, identifiers, free text, times that come later, and columns that tell the target; in this order."""
+    """Constant columns, identifiers, free text, times that come later, and columns that predict the target; in this order."""
     clock = next((column for column in columns if column.name == time), None)
     left = []
     for column in columns:
@@ -52,7 +52,7 @@ def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> I
         elif column.kind == "str" and not column.choices:
             prose = _prose(column) or column.distinct > (column.rows - column.missing) / 2
             yield Doubt(
-                column, f"text with {column.distinct:,} values" + (", as people write it" if prose else ""), prose
+                column, f"text with {column.distinct:,} values" + (", probably free text" if prose else ""), prose
             )
         else:
             left.append(column)
@@ -62,7 +62,7 @@ def doubts(columns: list[Column], target: Column, time: str, classes: bool) -> I
         telling = [numbers[place] for place in together(matrix[known], target.numbers[known])]
         for column in telling:
             others = ", ".join(other.given for other in telling if other is not column)
-            yield Doubt(column, f"tells {target.given} together with {others}" if others else f"tells {target.given}")
+            yield Doubt(column, f"predicts {target.given}" + (f" together with {others}" if others else ""))
 
 
 def heavy(target: Column) -> bool:
@@ -83,14 +83,14 @@ def _worthless(column: Column) -> str:
         )
     if column.distinct == column.rows > 1 and column.kind in ("str", "int") and not column.choices:
         if column.kind == "str":
-            return "" if _prose(column) else "another name in each row"
+            return "" if _prose(column) else "a different value in each row"
         return "a running number" if _running(column) else "an id" if _says_id(column) else ""
     return ""
 
 
 def _abroad(column: Column) -> str:
     offset = column.kind == "str" and column.known and all(OFFSET.fullmatch(str(each)) for each in column.known[:100])
-    return "times with an offset from UTC: write them as local times, and they can be learned from" if offset else ""
+    return "times with an offset from UTC: convert them to local times to use them" if offset else ""
 
 
 def _prose(column: Column) -> bool:
@@ -129,7 +129,7 @@ def _telling(column: Column, target: Column, classes: bool) -> str:
     if len(both) < 40 or np.ptp(given[both]) == 0:
         return ""
     rows = both[:: max(1, len(both) // FOLDS_ROWS)]
-    said = f"tells {target.given} by itself"
+    said = f"predicts {target.given} alone"
     if not classes and abs(np.corrcoef(_ranks(given[rows]), _ranks(wanted[rows]))[0, 1]) > TELLING:
         return said
     kind = DecisionTreeClassifier if classes else DecisionTreeRegressor

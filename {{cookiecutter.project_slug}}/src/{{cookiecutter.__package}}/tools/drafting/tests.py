@@ -26,7 +26,7 @@ def texts(plan: Plan, package: str) -> dict[str, str]:
     }
 
 
-PROBLEM = '''"""What problem.py says of a record, of its features and of the target."""
+PROBLEM = '''"""The records, features and target that problem.py defines."""
 
 import json
 
@@ -76,17 +76,17 @@ def test_few_rows_are_dropped(dataset):
 {target}
 '''
 
-RANGE = """def test_the_target_lies_where_it_was_seen(dataset):
-    least, most = {least!r}, {most!r}  # {unit}what can it be at all? Correct it where you know better
+RANGE = """def test_the_target_is_within_its_observed_range(dataset):
+    least, most = {least!r}, {most!r}  # {unit}the possible range; correct it if you know better
     assert least <= dataset.target.min()
     assert dataset.target.max() <= most
     assert np.ptp(dataset.target) > 0"""
 
-SHARES = """def test_the_classes_are_as_frequent_as_they_were_seen(dataset):
+SHARES = """def test_the_classes_have_their_observed_frequencies(dataset):
     shares = np.bincount(dataset.target.astype(int), minlength=len(problem.CLASSES)) / len(dataset)
     assert np.abs(shares - {shares}).max() < 0.05"""
 
-BEHAVIOUR = '''"""What any sensible model of this problem does, whatever its metric (behavioural tests, after Ribeiro et al. 2020)."""
+BEHAVIOUR = '''"""Behaviour that any sensible model of this problem shows, whatever its metric (behavioural tests, after Ribeiro et al. 2020)."""
 
 import pytest
 
@@ -94,9 +94,9 @@ from {package} import metrics, problem
 from {package}.data import schema
 from {package}.problem import Record
 
-# Yours to fill in, in the record's words: a field, a value, and one with which the answer must be higher.
+# Fill in fields of the record: a field, a value, and another value with which the answer must be higher.
 DIRECTIONS: list[tuple[str, object, object]] = []
-# And a field with two values between which the answer must not differ.
+# And a field with two values for which the answer must be the same.
 INVARIANCES: list[tuple[str, object, object]] = []
 
 

@@ -64,10 +64,10 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"ID = {_quoted(plan.identifier)}\nMETRIC = {_quoted(METRICS[plan.task])}"
     if plan.classes:
         yield f"CLASSES: tuple[Any, ...] = {tuple(plan.classes)!r}"
-    yield '\n\nclass Record(BaseModel):\n    """What is known when a prediction is asked for: a column a line. Remove the line of what is known only later."""\n'
+    yield '\n\nclass Record(BaseModel):\n    """The fields that are known at prediction time, one per line; remove those known only later."""\n'
     yield "    model_config = ConfigDict(strict=True, allow_inf_nan=False)\n"
     yield from (_field(column) for column in plan.fields)
-    yield '\n\nclass Answer(BaseModel):\n    """What the model says of one record."""\n'
+    yield '\n\nclass Answer(BaseModel):\n    """The model\'s answer for one record."""\n'
     if plan.task == "regression":
         yield f"    {plan.answer}: float"
     elif plan.task == "binary":
@@ -91,10 +91,10 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield "    place = {value: float(number) for number, value in enumerate(CLASSES)}"
         yield f'    return np.array([place.get(value, np.nan) for value in raw["{name}"].tolist()])\n\n'
     else:
-        yield '    """What came true, shape (n,); NaN where it is not known."""'
+        yield '    """The true value, shape (n,); NaN where it is not known."""'
         yield f'    return np.asarray(raw["{name}"], np.float64)\n\n'
     yield "def sample(rows: int, seed: int, *, drift: bool = False) -> dict[str, NDArray[Any]]:"
-    yield '    """Invented rows with the columns of `RAW`, drawn from what was seen of each; better ones know how they hang together."""'
+    yield '    """Invented rows with the columns of `RAW`, each column drawn from its own values, without dependences between them."""'
     yield '    return drawn(Path(__file__).with_name("problem.json"), RAW, rows, seed, drift)'
 
 

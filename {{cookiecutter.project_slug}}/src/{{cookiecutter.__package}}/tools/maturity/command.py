@@ -51,7 +51,7 @@ PRACTICES = (
     Practice(3, "answered", "predictions are logged", operation.answered, "make serve, score or stream; then predict"),
     Practice(3, "served", "the champion is what answers", operation.served, "make promote; then predict"),
     Practice(3, "came_true", "what came true is known", operation.came_true, "make truth DATA=file"),
-    Practice(3, "taken_back", "a champion was taken back", operation.taken_back, "make rollback"),
+    Practice(3, "taken_back", "a champion was rolled back", operation.taken_back, "make rollback"),
     Practice(3, "deployed", "a machine deploys", operation.deployed, "let CI run `make deploy` in an environment"),
     Practice(4, "watched", "a monitor looks at the answers", operation.watched, "make monitor"),
     Practice(4, "acted", "an alarm led to a decision", operation.acted, "make operate"),

@@ -57,7 +57,6 @@ def locked(project: Project) -> Found:
     # make's command for pipenv may be a path in this project's folder.
     words = shlex.split(os.environ.get("PIPENV", "pipenv"))
     words[0] = shutil.which(str(ROOT / words[0])) or shutil.which(words[0]) or ""
-    # A machine's own package index is part of pipenv's comparison, but not of the lock.
     plain = functools.partial(project.run, PIPENV_IGNORE_VIRTUALENVS="1", PIP_CONFIG_FILE=os.devnull)
     done = plain(*words, "verify") if words[0] else None
     if done is None or "Pipfile" not in done.stdout + done.stderr:

@@ -133,7 +133,7 @@ def minded(project: Project) -> Found:
         if note["action"] == "keep":
             return Found("yes", f"{note['at']}: version {note['now']} was kept ({note['reason'][:80]})")
         if note["action"] == "rollback" and note["reason"].startswith("in use: "):
-            return Found("yes", f"{note['at']}: version {note['was']} was taken back ({note['reason'][:80]})")
+            return Found("yes", f"{note['at']}: version {note['was']} was rolled back ({note['reason'][:80]})")
     return Found("no", "no new champion was watched to the end")
 
 

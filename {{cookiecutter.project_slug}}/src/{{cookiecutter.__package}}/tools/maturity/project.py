@@ -53,7 +53,8 @@ class Project:
     def run(self, *command: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, or in a copy of it, with the packages of its environment."""
         own = self.path == ROOT
-        kept = {name: value for name, value in os.environ.items() if own or name in KEPT}
+        # A machine's own package index is part of pipenv's comparison, but not of the lock.
+        kept = {name: value for name, value in os.environ.items() if (own and name[:4] != "PIP_") or name in KEPT}
         store = {"MLFLOW_TRACKING_URI": self.store} if self.store and not own else {}
         source = str((folder or self.path) / "src")
         try:
