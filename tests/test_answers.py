@@ -81,7 +81,8 @@ def test_mage_is_refused_where_there_is_no_pipeline_to_run(level, tmp_path):
     done = cookiecutter({"orchestrator": "mage", "maturity_level": level}, tmp_path)
     assert done.returncode != 0
     refusal = done.stderr.splitlines()[0]
-    assert refusal == f"orchestrator 'mage' needs pipelines, which begin at maturity_level 2, and this is {level}; try: ci"
+    why = f"needs pipelines, which begin at maturity_level 2, and this is {level}"
+    assert refusal == f"orchestrator 'mage' {why}; try: ci"
     assert list(tmp_path.iterdir()) == []
 
 

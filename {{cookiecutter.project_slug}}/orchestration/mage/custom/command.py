@@ -52,7 +52,7 @@ def command(*before, **variables):
         timer.cancel()
         running.kill()
     if code == 143 and time.monotonic() - started >= late:
-        raise RuntimeError(f"{block} was stopped after {late} s, its timeout")
+        raise RuntimeError(f"{block} was stopped after {late} s, its time limit")
     if code:
         reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         raise RuntimeError(f"{block} ended with {code}: {(reasons or lines)[-1]}")
