@@ -287,6 +287,7 @@ ABOUT_CI = {
     "github": r"github(?!usercontent|\.com/(pre-commit|gitleaks))|dependabot",
     "gitlab": r"gitlab|renovate",
 }
+LOCKS = ("Pipfile.lock", "orchestration/mage/requirements.txt")
 KNOWS_BOTH = ("src/night_bus/tools/maturity/workflows.py", "tests/code/test_maturity.py")
 """The grader reads the files of either."""
 
@@ -302,7 +303,7 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
     # What make, pipenv and the graders' settings know of CI is which files `make audit` reads, and who proposes newer packages.
     assert differ <= {"README.md", ".cruft.json", "Makefile", "Pipfile", "SECURITY.md", "pyproject.toml"}
     for one, other in ((project, "github"), (twin, "gitlab")):
-        for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock", ".cruft.json"}:
+        for name in set(one.files()) - {*KNOWS_BOTH, *LOCKS, ".cruft.json"}:
             found = re.search(ABOUT_CI[other], one.text(name), flags=re.I)
             assert not found, f"{name} speaks of {found[0]}"
 

@@ -96,7 +96,7 @@ def run(name: str, variables: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Start Mage, run a pipeline (`run training data=rides.parquet`), or only make the secrets."""
+    """Start Mage, run a pipeline (`run training data=file.parquet`), or only make the secrets."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("action", choices=["start", "run", "secrets"])
     parser.add_argument("pipeline", nargs="?", default="")
