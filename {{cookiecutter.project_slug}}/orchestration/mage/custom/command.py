@@ -9,7 +9,6 @@ import os
 import shlex
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 if "custom" not in globals():
@@ -27,7 +26,7 @@ def command(*before, **variables):
         RuntimeError: it failed, with the reason that it gave, or took longer than `timeout` seconds.
     """
     project, configuration = Path(variables["repo_path"]).parents[1], variables["configuration"]
-    block, late = variables["block_uuid"], configuration["timeout"]
+    block, limit = variables["block_uuid"], configuration["timeout"]
     known = variables | {each["block"]: each for each in before if each}
     words = [word.format_map(known) for word in shlex.split(configuration["command"])]
     python = os.environ.get("PROJECT_PYTHON", f"{project}/.venv/bin/python")
@@ -37,23 +36,22 @@ def command(*before, **variables):
         "PYTHONUNBUFFERED": "1",
         "TRIGGER": f"mage {variables['pipeline_uuid']}",
     }
-    started = time.monotonic()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "encoding": "utf-8"}
     running = subprocess.Popen([python, *words], cwd=project, env=environment, **pipes)
-    timer = threading.Timer(late, running.terminate)
+    timer = threading.Timer(limit, running.terminate)
     timer.start()
     lines = [""]
     try:
         for line in running.stdout:
             print(line, end="", flush=True)
             lines += [line.strip()] if line.strip() else []
-        code = running.wait()
+        code, late = running.wait(), not timer.is_alive()
     finally:
         timer.cancel()
         running.kill()
-    if code == 143 and time.monotonic() - started >= late:
-        raise RuntimeError(f"{block} was stopped after {late} s, its time limit")
+    if code and late:
+        raise RuntimeError(f"{block} was stopped after {limit} s, its time limit")
     if code:
-        reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        raise RuntimeError(f"{block} ended with {code}: {(reasons or lines)[-1]}")
+        reasons = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "ALARM "))]
+        raise RuntimeError(f"{block} ended with {code}: {'; '.join(reasons[-5:] or lines[-1:])}")
     return (json.loads(lines[-1]) if lines[-1].startswith("{") else {}) | {"block": block}
