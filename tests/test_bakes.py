@@ -16,6 +16,13 @@ from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, SOUR
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LEVELS = ("0", "1", "2", "3", "4")
+OF_MAGE = r"orchestration/mage/.*|src/night_bus/tools/candidates\.py|tests/code/test_candidates\.py"
+WITH_MAGE = [
+    each
+    for each in COMBINATIONS
+    if (each["problem"], each["ci"], each["orchestrator"]) == ("ride-duration", "github", "mage")
+]
+"""What Mage adds is the same for each problem and each CI."""
 
 
 def lint_workflows(folder):
@@ -141,7 +148,7 @@ def test_each_level_keeps_its_budget_and_the_guide_shows_the_table(baked, proble
         assert all(abs(row[3] - real[3]) <= 100 for row, real in zip(shown, rows, strict=True))
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
     project = baked(**answers)
     folders = {}
@@ -159,14 +166,14 @@ YOUNGER = r"^\.ONESHELL|::?:=|^\S+ *!=|\$\((file|let|intcmp) |^(undefine|private
 """What GNU make 3.81, macOS's own, does not know (from the NEWS file of GNU make)."""
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_the_makefile_asks_for_nothing_that_macos_s_own_make_lacks(baked, answers):
     for text in (baked(**answers).text("Makefile"), (ROOT / "Makefile").read_text(encoding="utf-8")):
         found = re.search(YOUNGER, text, flags=re.M)
         assert not found, found[0]
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
     project = baked(**answers)
     commands = tomllib.loads(project.text("pyproject.toml"))["tool"]["mlops-template"]["commands"]
@@ -175,8 +182,8 @@ def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
         assert "\ndef main(" in text
     asked = set(re.findall(r"-m \$\(PROJECT\) (\w+)", project.text("Makefile")))
     assert asked <= set(commands)
-    # An image is built from level 1 on, its container follows the registry from level 3 on.
-    assert set(commands) - asked <= {"source", "follow"}
+    # An image is built from level 1 on, its container follows the registry from level 3 on; Mage's pipelines train candidates.
+    assert set(commands) - asked <= {"source", "follow", "candidates"}
 
 
 def test_every_table_of_params_toml_is_known_and_read(baked):
@@ -264,7 +271,7 @@ def test_a_project_for_one_s_own_data_speaks_of_no_other_problem(baked, answers)
             assert not PROBLEMS.findall(project.text(name)), name
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_pipenv_runs_what_make_runs(baked, answers):
     """Each target is a line of `[scripts]`; where it is one command of the project, the same one."""
     project = baked(**answers)
@@ -308,7 +315,6 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
             assert not found, f"{name} speaks of {found[0]}"
 
 
-OF_MAGE = r"orchestration/mage/.*|src/night_bus/tools/candidates\.py|tests/code/test_candidates\.py"
 OF_SCHEDULES = r"\.github/workflows/(score|operate)\.yml|\.gitlab/ci/(score|operate)\.yml"
 
 

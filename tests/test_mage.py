@@ -21,6 +21,7 @@ import urllib.request
 import pytest
 import yaml
 from conftest import COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, answers_at, free_port, git, ident, wait
+from test_bakes import OF_MAGE, WITH_MAGE
 from test_delivery import CLUSTER
 
 MAGE = [each for each in COMBINATIONS if (each["ci"], each["orchestrator"]) == ("github", "mage")]
@@ -98,13 +99,11 @@ def test_what_mage_runs_in_is_pinned_with_hashes_and_the_image_has_the_python_th
     assert "(3, 11)" in project.text("Makefile")
 
 
-@pytest.mark.parametrize("answers", [each for each in MAGE if each["problem"] == "ride-duration"], ids=ident)
+@pytest.mark.parametrize("answers", WITH_MAGE, ids=ident)
 def test_its_python_is_clean(baked, unless_known, answers):
     """The source that Mage does not change is looked at without it; its own is looked at here."""
     project = baked(**answers)
-    own = [
-        name for name in project.files() if name.endswith(".py") and ("orchestration/" in name or "candidates" in name)
-    ]
+    own = [name for name in project.files() if re.fullmatch(OF_MAGE, name) and name.endswith(".py")]
     assert len(own) == 4
     texts = [project.text(name) for name in own]
     for words in ("check", "format --check"):
