@@ -9,10 +9,12 @@ ANSWERS = {
     "tracking": "{{ cookiecutter.tracking }}",
     "deployment": "{{ cookiecutter.deployment }}",
     "ci": "{{ cookiecutter.ci }}",
+    "orchestrator": "{{ cookiecutter.orchestrator }}",
 }
 RIDES, CHURN, OWN = ({"problem": answer} for answer in ("ride-duration", "churn", "own"))
 WEB, BATCH, STREAMING, SERVICE = ({"deployment": answer} for answer in ("web", "batch", "streaming", "web streaming"))
 LOCAL, REMOTE, GITHUB, GITLAB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}, {"ci": "gitlab"}
+BY_CI, MAGE = {"orchestrator": "ci"}, {"orchestrator": "mage"}
 DEVOPS, TRAINING, DELIVERY, OPERATION, BY_HAND, BY_REQUEST, BY_ITSELF = {"from": 1}, {"from": 2}, {"from": 3}, {"from": 4}, {"to": 1}, {"to": 2}, {"to": 3}
 PACKAGE = "src/{{ cookiecutter.__package }}/"
 OF_A_PROBLEM = f"{PACKAGE}problem tests/code/test_problem tests/data/test_sample tests/model/test_behaviour"
@@ -99,13 +101,19 @@ KEEP = {
     **each(".github/", "dependabot workflows/audit workflows/ci", ".yml", GITHUB, DEVOPS),
     **each(".github/workflows/", "train", ".yml", GITHUB, TRAINING),
     **each(".github/workflows/", "deploy", ".yml", GITHUB, DELIVERY),
-    **each(".github/workflows/", "operate", ".yml", GITHUB, OPERATION),
-    **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING),
+    **each(".github/workflows/", "operate", ".yml", GITHUB, OPERATION, BY_CI),
+    **each(".github/workflows/", "score", ".yml", GITHUB, BATCH, REMOTE, TRAINING, BY_CI),
     **each("", ".gitlab-ci.yml .gitlab/ci/audit.yml .gitlab/ci/check.yml renovate.json", "", GITLAB, DEVOPS),
     **each(".gitlab/ci/", "train", ".yml", GITLAB, TRAINING),
     **each(".gitlab/ci/", "deploy", ".yml", GITLAB, DELIVERY),
-    **each(".gitlab/ci/", "operate", ".yml", GITLAB, OPERATION),
-    **each(".gitlab/ci/", "score", ".yml", GITLAB, BATCH, REMOTE, TRAINING),
+    **each(".gitlab/ci/", "operate", ".yml", GITLAB, OPERATION, BY_CI),
+    **each(".gitlab/ci/", "score", ".yml", GITLAB, BATCH, REMOTE, TRAINING, BY_CI),
+    **each("", "orchestration", "", TRAINING, MAGE),
+    **each("orchestration/mage/pipelines/", "inference", "", TRAINING, MAGE, BATCH),
+    **each("orchestration/mage/pipelines/", "deployment", "", DELIVERY, MAGE),
+    **each("orchestration/mage/pipelines/", "monitoring retraining", "", OPERATION, MAGE),
+    **each(f"{PACKAGE}tools/", "candidates", ".py", TRAINING, MAGE),
+    **each("tests/code/test_", "candidates", ".py", TRAINING, MAGE),
 }
 
 

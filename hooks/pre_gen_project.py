@@ -47,6 +47,8 @@ def complaints():
         yield "project_slug", "is the name of a Python module that the project needs", f"{slug}-model"
     elif package in DEVICES:
         yield "project_slug", "is a device on Windows", f"{slug}-model"
+    if ANSWERS["orchestrator"] == "mage" and ANSWERS["maturity_level"] in "01":
+        yield "orchestrator", f"needs pipelines, which begin at maturity_level 2, and this is {ANSWERS['maturity_level']}", "ci"
 
 
 for question, wrong, good in complaints():

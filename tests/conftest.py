@@ -24,9 +24,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT / "build" / "a space" / "ride-duration"
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 CHOICES = {name: sorted(values) for name, values in QUESTIONS.items() if isinstance(values, list) and name[0] != "_"}
-COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
-SOURCES = [answers for answers in COMBINATIONS if answers["ci"] == CHOICES["ci"][0]]
-"""What holds for source code is checked once: another answer to `ci` changes other files, as a test of `test_bakes` proves."""
+EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+COMBINATIONS = [each for each in EVERY if each["orchestrator"] == "ci" or each["maturity_level"] in "234"]
+"""All that is offered: Mage has pipelines to run from level 2 on."""
+SOURCES = [each for each in COMBINATIONS if (each["ci"], each["orchestrator"]) == ("github", "ci")]
+"""What holds for source code is checked once: another answer to `ci` or `orchestrator` changes other files, as tests of `test_bakes` prove."""
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """The Python versions that the documents name and CI tests."""
 AUTHOR = 'Žofia "Zoë" O\'Brien \\ 王'
@@ -47,6 +49,7 @@ class Project:
         made = {
             ".venv",
             ".outbox",
+            ".mage",
             "model",
             "mlartifacts",
             "reports",
@@ -150,6 +153,7 @@ def baked(run_folder, tmp_path_factory):
     """Bakes that several tests read, each made once by whichever worker is first; no test changes them."""
 
     def once(**answers):
+        answers = {"orchestrator": "ci", **answers}
         place = run_folder / "bakes" / ident(answers)
         if not place.exists():
             made = tmp_path_factory.mktemp("bake")
@@ -209,7 +213,8 @@ DEPLOYMENTS = CHOICES["deployment"]
 
 def ident(answers):
     """A short name for a combination of answers."""
-    return "-".join(answers[name] for name in ("problem", "tracking", "deployment", "maturity_level", "ci"))
+    names = ("problem", "tracking", "deployment", "maturity_level", "ci", "orchestrator")
+    return "-".join(answers[name] for name in names).removesuffix("-ci")
 
 
 def free_port():

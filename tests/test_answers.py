@@ -76,6 +76,16 @@ def test_a_bad_answer_is_refused_and_nothing_is_left(question, answer, tmp_path)
         assert "; try: " in done.stderr.splitlines()[0]
 
 
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_mage_is_refused_where_there_is_no_pipeline_to_run(level, tmp_path):
+    done = cookiecutter({"orchestrator": "mage", "maturity_level": level}, tmp_path)
+    assert done.returncode != 0
+    refusal = done.stderr.splitlines()[0]
+    why = f"needs pipelines, which begin at maturity_level 2, and this is {level}"
+    assert refusal == f"orchestrator 'mage' {why}; try: ci"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_nul_byte_is_refused_too(cookies):
     for question in ("project_name", "project_slug", "author"):
         assert cookies.bake(extra_context={question: "a\0b"}).exit_code != 0
@@ -133,7 +143,7 @@ def test_the_problem_is_asked_first_and_the_name_follows(tmp_path):
     words = [sys.executable, "-m", "cookiecutter", "--default-config", "--output-dir", str(tmp_path), str(ROOT)]
     # A shell sets PWD to the current folder.
     width = {**os.environ, "COLUMNS": "80", "PWD": str(tmp_path)}
-    done = subprocess.run(words, input="2\n" + "\n" * 8, capture_output=True, text=True, cwd=tmp_path, env=width)
+    done = subprocess.run(words, input="2\n" + "\n" * 9, capture_output=True, text=True, cwd=tmp_path, env=width)
     asked = done.stdout.split("[2/")[0]
     assert "What should the first model predict?" in asked
     assert "(Customer Churn)" in done.stdout

@@ -16,6 +16,13 @@ from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, SOUR
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LEVELS = ("0", "1", "2", "3", "4")
+OF_MAGE = r"orchestration/mage/.*|src/night_bus/tools/candidates\.py|tests/code/test_candidates\.py"
+WITH_MAGE = [
+    each
+    for each in COMBINATIONS
+    if (each["problem"], each["ci"], each["orchestrator"]) == ("ride-duration", "github", "mage")
+]
+"""What Mage adds is the same for each problem and each CI."""
 
 
 def lint_workflows(folder):
@@ -76,12 +83,14 @@ COMPOSED = ("serving/served_model.py", "training/recipe.py", "pipeline/gate.py")
 """The files of src/ that put a level together: no other differs between levels."""
 
 
+@pytest.mark.parametrize("orchestrator", CHOICES["orchestrator"])
 @pytest.mark.parametrize("ci", CHOICES["ci"])
 @pytest.mark.parametrize("tracking", CHOICES["tracking"])
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
-def test_each_level_has_the_files_of_the_one_below(baked, capsys, deployment, tracking, ci):
+def test_each_level_has_the_files_of_the_one_below(baked, capsys, deployment, tracking, ci, orchestrator):
     answers = {"problem": "ride-duration", "deployment": deployment, "tracking": tracking, "ci": ci}
-    projects = [baked(**answers, maturity_level=level) for level in LEVELS]
+    answers["orchestrator"] = orchestrator
+    projects = [baked(**answers, maturity_level=level) for level in LEVELS if orchestrator == "ci" or level in "234"]
     for lower, higher in itertools.pairwise(projects):
         assert set(lower.files()) <= set(higher.files())
         for name in sorted(set(lower.files()) - {"Pipfile.lock", ".cruft.json"}):
@@ -139,7 +148,7 @@ def test_each_level_keeps_its_budget_and_the_guide_shows_the_table(baked, proble
         assert all(abs(row[3] - real[3]) <= 100 for row, real in zip(shown, rows, strict=True))
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_a_folder_has_three_to_nine_modules_and_an_empty_init(baked, answers):
     project = baked(**answers)
     folders = {}
@@ -157,14 +166,14 @@ YOUNGER = r"^\.ONESHELL|::?:=|^\S+ *!=|\$\((file|let|intcmp) |^(undefine|private
 """Features that GNU make 3.81, the version of macOS, does not have (from the NEWS file of GNU make)."""
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_the_makefile_asks_for_nothing_that_macos_s_own_make_lacks(baked, answers):
     for text in (baked(**answers).text("Makefile"), (ROOT / "Makefile").read_text(encoding="utf-8")):
         found = re.search(YOUNGER, text, flags=re.M)
         assert not found, found[0]
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
     project = baked(**answers)
     commands = tomllib.loads(project.text("pyproject.toml"))["tool"]["mlops-template"]["commands"]
@@ -173,8 +182,8 @@ def test_every_command_is_a_module_and_every_target_a_command(baked, answers):
         assert "\ndef main(" in text
     asked = set(re.findall(r"-m \$\(PROJECT\) (\w+)", project.text("Makefile")))
     assert asked <= set(commands)
-    # An image is built from level 1 on, its container follows the registry from level 3 on.
-    assert set(commands) - asked <= {"source", "follow"}
+    # An image is built from level 1 on, its container follows the registry from level 3 on; Mage's pipelines train candidates.
+    assert set(commands) - asked <= {"source", "follow", "candidates"}
 
 
 def test_every_table_of_params_toml_is_known_and_read(baked):
@@ -262,7 +271,7 @@ def test_a_project_for_one_s_own_data_speaks_of_no_other_problem(baked, answers)
             assert not PROBLEMS.findall(project.text(name)), name
 
 
-@pytest.mark.parametrize("answers", SOURCES, ids=ident)
+@pytest.mark.parametrize("answers", [*SOURCES, *WITH_MAGE], ids=ident)
 def test_pipenv_runs_what_make_runs(baked, answers):
     """Each target is a line of `[scripts]`; where it is one command of the project, the same one."""
     project = baked(**answers)
@@ -285,11 +294,12 @@ ABOUT_CI = {
     "github": r"github(?!usercontent|\.com/(pre-commit|gitleaks))|dependabot",
     "gitlab": r"gitlab|renovate",
 }
+LOCKS = ("Pipfile.lock", "orchestration/mage/requirements.txt")
 KNOWS_BOTH = ("src/night_bus/tools/maturity/workflows.py", "tests/code/test_maturity.py")
 """The grader reads the files of either."""
 
 
-@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each not in SOURCES], ids=ident)
+@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["ci"] == "gitlab"], ids=ident)
 def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(baked, answers):
     project, twin = baked(**answers), baked(**{**answers, "ci": "github"})
     common = [name for name in twin.files() if not re.fullmatch(OF_CI["github"], name)]
@@ -300,9 +310,33 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
     # In make, Pipfile and the graders' settings only the files that `make audit` reads and the update bot depend on CI.
     assert differ <= {"README.md", ".cruft.json", "Makefile", "Pipfile", "SECURITY.md", "pyproject.toml"}
     for one, other in ((project, "github"), (twin, "gitlab")):
-        for name in set(one.files()) - {*KNOWS_BOTH, "Pipfile.lock", ".cruft.json"}:
+        for name in set(one.files()) - {*KNOWS_BOTH, *LOCKS, ".cruft.json"}:
             found = re.search(ABOUT_CI[other], one.text(name), flags=re.I)
             assert not found, f"{name} speaks of {found[0]}"
+
+
+OF_SCHEDULES = r"\.github/workflows/(score|operate)\.yml|\.gitlab/ci/(score|operate)\.yml"
+
+
+@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["orchestrator"] == "mage"], ids=ident)
+def test_another_orchestrator_has_other_files_of_its_own_and_of_the_rest_only_other_prose(baked, answers):
+    project, twin = baked(**answers), baked(**{**answers, "orchestrator": "ci"})
+    common = [name for name in twin.files() if not re.fullmatch(OF_SCHEDULES, name)]
+    own = [name for name in project.files() if re.fullmatch(OF_MAGE, name)]
+    assert project.files() == sorted([*common, *own])
+    assert len(own) > 10
+    differ = {name for name in common if project.text(name) != twin.text(name)}
+    # What starts by itself is Mage's to start, and what Mage pins and writes is known to the tools that look at such things.
+    asked = {".github/workflows/train.yml", ".github/dependabot.yml", ".gitlab-ci.yml"}
+    assert differ <= {"README.md", ".cruft.json", ".gitignore", "Makefile", "Pipfile", "pyproject.toml", *asked}
+    for name in twin.files():
+        if name not in (".cruft.json", "Pipfile.lock"):
+            found = re.search(r"\bmage\b", twin.text(name), flags=re.I)
+            assert not found, f"{name} speaks of Mage"
+    for name in project.files():
+        if name.startswith((".github/workflows/", ".gitlab/ci/train", ".gitlab/ci/score")):
+            cron = "schedule:" in project.text(name)
+            assert not cron or not re.search(r"make (pipeline|score|operate)", project.text(name)), name
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
@@ -438,7 +472,7 @@ SCHEMAS = {
     r"\.github/workflows/.*": ["--builtin-schema", "vendor.github-workflows"],
     r"\.github/dependabot\.yml": ["--builtin-schema", "vendor.dependabot"],
     r"renovate\.json": ["--builtin-schema", "vendor.renovate"],
-    r"(deploy/tracking-server/)?compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
+    r"(deploy/tracking-server/|orchestration/mage/)?compose\.yaml": ["--builtin-schema", "vendor.compose-spec"],
     r"\.devcontainer/devcontainer\.json": ["--schemafile", str(ROOT / "tests" / "devcontainer.schema.json")],
 }
 

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT, answers_at, free_port, listens, wait
+from conftest import ROOT, answers_at, free_port, git, listens, wait
 from test_projects import post
 from test_remote import team_server
 
@@ -101,18 +101,18 @@ def image(project, base):
         yield root
 
 
-def inside(root, data, *command, program="", user=10001, **variables):
-    """The command line of a program in the container: no rights, a read-only root, `data` as /tmp/data."""
+def inside(root, data, *command, program="", user=10001, at="/tmp/data", work="/app", **variables):
+    """The command line of a program in the container: no rights, a read-only root, `data` as /tmp/data or `at` another place."""
     given = " ".join(f"{name}={value}" for name, value in ({"HOME": "/", "PYTHONPATH": "/app/src"} | variables).items())
     program = program or f"exec python -m ride_duration {' '.join(command)}"
     script = (
         f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && "
         f"mount -t proc proc {root}/proc && mount -t tmpfs tmpfs {root}/tmp && mount -t tmpfs tmpfs {root}/dev && "
-        f"mkdir {root}/tmp/data && mount --bind {data} {root}/tmp/data && "
+        f"mkdir -p {root}{at} && mount --bind {data} {root}{at} && "
         f"mknod -m 666 {root}/dev/null c 1 3 && mknod -m 666 {root}/dev/urandom c 1 9 && mkdir -m 1777 {root}/dev/shm && "
         f"exec chroot --userspec={user}:{user} {root} /usr/bin/env -i PATH=/app/.venv/bin:/usr/bin:/bin "
         f"PYTHONDONTWRITEBYTECODE=1 MODEL_URI=/app/model {given} sh -c "
-        f'"cd /app && ! touch /app/x 2>/dev/null && {program}"'
+        f'"cd {work} && ! touch /opt/x 2>/dev/null && {program}"'
     )
     return ["unshare", "--mount", "sh", "-c", script]
 
@@ -280,3 +280,39 @@ def test_a_round_of_operation_runs_in_a_container_beside_the_service(bake, base,
         assert [path.name.partition("-")[2] for path in (data / "incoming" / folder).iterdir()] == [name]
     assert (data / "reports" / "monitor.html").is_file()
     assert "0123456789abcdef" in trained.stdout, trained.stderr
+
+
+def test_mage_s_image_trains_in_the_folder_of_its_owner_on_a_read_only_root(bake, base, data):
+    """The container has two environments; the project's folder, with its repository, is mounted."""
+    project = bake(orchestrator="mage")
+    project.path = project.path.rename(data / "project")
+    git(project.path, "init", "-q", "-b", "main")
+    git(project.path, "add", "-A")
+    git(project.path, "commit", "-qm", "Made")
+    for path in (project.path, *project.path.rglob("*")):
+        os.chown(path, 10003, 10003)
+    variables = {
+        "PATH": "/opt/mage/bin:/usr/bin:/bin",
+        "PROJECT_PYTHON": "/opt/project/.venv/bin/python",
+        "HOME": "/tmp",
+    }
+    port = free_port()
+    with built(project, base, "orchestration/mage/Dockerfile") as (about, root):
+        assert about["User"] == "10003"
+        assert "Healthcheck" in about
+        assert set(variables.items()) <= {tuple(each.split("=", 1)) for each in about["Env"]} | {
+            ("PATH", variables["PATH"])
+        }
+        variables["program"] = "exec python orchestration/mage/mage.py run training"
+        command = inside(root, project.path, user=10003, at="/project", work="/project", **variables)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "version 1 is champion" in done.stdout
+        variables["program"] = f"exec python orchestration/mage/mage.py start --port {port}"
+        command = inside(root, project.path, user=10003, at="/project", work="/project", **variables)
+        with started(command, f"http://127.0.0.1:{port}/api/status", user=10003):
+            pass
+    traced = project.borrow_environment().make("trace", "VERSION=1").stdout
+    head = sh("git", "-c", "safe.directory=*", "rev-parse", "HEAD", cwd=project.path)
+    assert f"git_commit         {head}" in traced
+    assert "git_dirty          false" in traced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -15,7 +15,7 @@ from ..base.errors import UserError
 from ..data import clean, data_lock
 from ..data.split import split
 from ..registry import model_card, versions
-from ..tracking import store
+from ..tracking import conventions, store
 from ..training import train
 from . import gate, validate
 
@@ -34,10 +34,10 @@ def say(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def run(path: str = "", folder: Path = params.ROOT) -> str:
+def run(path: str = "", folder: Path = params.ROOT, fit: Callable[..., conventions.Run] = train.train) -> str:
     """Run every step on `path`, else on the data of params.toml; returns the number of the registered version.
 
-    Reports go to `reports` in `folder`, the model to `model`.
+    Reports go to `reports` in `folder`, the model of `fit` to `model`.
 
     Raises:
         UserError: the data are unfit, the training failed, or the gate refused the model; then nothing is registered.
@@ -53,7 +53,7 @@ def run(path: str = "", folder: Path = params.ROOT) -> str:
         report = validate.require(dataset, raw, validate.Validation.load(), known, folder / "reports")
         say("fit to train on (reports/data.html)")
     with step("train"):
-        trained = train.train(dataset, settings, folder / "model", say)
+        trained = fit(dataset, settings, folder / "model", say)
         if not trained.model_uri:
             raise UserError("the tracking server did not receive the model, so none is registered: run it again")
     with step("gate"):
