@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from typing import Any
@@ -29,6 +30,12 @@ class JobRun:
                     "model_run_id": card["run_id"],
                     **conventions.code_tags(),
                 }
+                # `mlflow run` has made the run and logged its parameters.
+                if given := os.environ.get("MLFLOW_RUN_ID"):
+                    self.run_id = given
+                    for name, value in tags.items():
+                        self._client.set_tag(given, name, value)
+                    return
                 run = self._client.create_run(conventions.experiment("scoring"), tags=tags, run_name=target[-200:])
                 self.run_id = run.info.run_id
                 for name, value in (("input", source), ("output", target)):

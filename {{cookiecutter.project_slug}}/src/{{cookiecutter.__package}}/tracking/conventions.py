@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import dotenv
 
@@ -80,13 +81,9 @@ def point_mlflow_at(address: str) -> None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     else:
         os.environ["MLFLOW_TRACKING_URI"] = given
-    database = Path(address.removeprefix("sqlite:///"))
-    if not address.startswith("sqlite:///"):
-        return
-    if database.exists():
-        moved_store.correct(database, artifacts(database))
-    else:
-        _create(database)
+    if address.startswith("sqlite:///"):
+        database = Path(address.removeprefix("sqlite:///"))
+        moved_store.correct(database, artifacts(database)) if database.exists() else _create(database)
 
 
 def _create(database: Path) -> None:
@@ -107,6 +104,8 @@ def artifacts(database: Path) -> str:
 def uri() -> str:
     """The tracking store: `MLFLOW_TRACKING_URI`, else `tracking.uri` of params.toml, else this project's SQLite file."""
     given = os.environ.get("MLFLOW_TRACKING_URI") or Tracking.load().uri
+    if given.startswith("sqlite:"):  # `mlflow run` gives a path with spaces as %20, which MLflow cannot open
+        given = unquote(given)
     return given.rstrip("/") or f"sqlite:///{(ROOT / 'mlflow.db').as_posix()}"
 
 
@@ -134,16 +133,14 @@ def experiment(part: str = "") -> str:
     """The id of the project's experiment, or of a part of it such as `scoring`; it is created if there is none."""
     name = experiment_name() + (f"/{part}" if part else "")
     client = mlflow.MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    if (found := client.get_experiment_by_name(name)) is None:
         store = mlflow.get_tracking_uri()
         location = artifacts(Path(store.removeprefix("sqlite:///"))) if store.startswith("sqlite:///") else None
         kind = {"mlflow.experimentKind": "custom_model_development"}
         try:
             return client.create_experiment(name, artifact_location=location, tags=kind)
         except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:  # no other process was faster: it cannot be created
+            if (found := client.get_experiment_by_name(name)) is None:  # and no other process was faster
                 raise
     return str(found.experiment_id)
 

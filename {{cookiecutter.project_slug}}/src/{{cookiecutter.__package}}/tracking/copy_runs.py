@@ -62,7 +62,9 @@ class Transfer:
         if run.inputs and run.inputs.dataset_inputs:
             self.target.log_inputs(copy, run.inputs.dataset_inputs)
         self._artifacts(str(run.info.artifact_uri), copy)
-        for tags in _parts([RunTag(*pair) for pair in self._tags(run).items()], 100):
+        # A run that `mlflow run` has made names the project as its source.
+        source = {name: value for name, value in there.data.tags.items() if name.startswith("mlflow.source.")}
+        for tags in _parts([RunTag(*pair) for pair in (self._tags(run) | source).items()], 100):
             self.target.log_batch(copy, tags=tags)
         self.target.set_terminated(copy, run.info.status, run.info.end_time)
         return copy

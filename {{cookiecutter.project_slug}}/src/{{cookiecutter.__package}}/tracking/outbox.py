@@ -31,18 +31,18 @@ def _client() -> mlflow.MlflowClient:
     return mlflow.MlflowClient(_address(), _address())
 
 
-def announce(run_id: str, tags: dict[str, str]) -> str:
+def announce(run_id: str, tags: dict[str, str], given: str = "") -> str:
     """Create a run on the server for a run of the outbox, and point MLflow at the outbox again; returns the server's id.
 
-    The server's run has the id of the one here, so that it is found again if the response is lost. If the server cannot
-    be used, it prints a warning and returns an empty id.
+    The server's run has the id of the one here, so that it is found again if the response is lost; a `given` one, which
+    `mlflow run` has made, gets it at delivery. If the server cannot be used, it prints a warning and returns an empty id.
     """
     known = ""
     try:
         client = store.connect()
         with store.errors():
-            made = client.create_run(conventions.experiment(), tags={**tags, ORIGIN_RUN: run_id})
-            known = str(made.info.run_id)
+            tags = {**tags, ORIGIN_RUN: run_id}
+            known = given or str(client.create_run(conventions.experiment(), tags=tags).info.run_id)
     except UserError as error:
         print(f"warning: {error}; training goes on, its run is logged to {FOLDER.name}", file=sys.stderr)
     client = connect()
@@ -79,7 +79,11 @@ def deliver(run_id: str, model_uri: str = "") -> str:
 
 def _send(transfer: Transfer, run_id: str, model_uri: str) -> str:
     run = transfer.source.get_run(run_id)
-    transfer.run(run, conventions.experiment(), run.data.tags.get(SERVER_RUN, ""))
+    known = run.data.tags.get(SERVER_RUN, "")
+    # `mlflow run` makes a run in the experiment that it is given; the children follow it.
+    near = known or transfer.runs.get(run.data.tags.get(PARENT, ""))
+    experiment = transfer.target.get_run(near).info.experiment_id if near else conventions.experiment()
+    transfer.run(run, experiment, known)
     for output in run.outputs.model_outputs if run.outputs else []:
         _forget(transfer.source.get_logged_model(output.model_id).artifact_location)
     _forget(str(run.info.artifact_uri))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import mlflow
@@ -21,10 +22,13 @@ def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
     """
     local = conventions.is_local()
     store.connect() if local else outbox.connect()
+    # The outbox does not have a run that `mlflow run` has made on the server.
+    given = "" if local else os.environ.pop("MLFLOW_RUN_ID", "")
     with store.errors():
-        mlflow.set_experiment(experiment_id=conventions.experiment())
+        if "MLFLOW_RUN_ID" not in os.environ:  # else `mlflow run` has made the run, in the experiment it was given
+            mlflow.set_experiment(experiment_id=conventions.experiment())
         active = mlflow.start_run(run_name=name, tags=tags)
-        announced = "" if local else outbox.announce(active.info.run_id, tags)
+        announced = "" if local else outbox.announce(active.info.run_id, tags, given)
         made = Run(announced or active.info.run_id)
         try:
             with active:

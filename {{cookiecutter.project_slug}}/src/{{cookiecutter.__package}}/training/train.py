@@ -144,4 +144,4 @@ def main() -> None:
     dataset = clean(*recipe.rows(settings.data, given.data))
     print("\n".join(describe(dataset)))
     trained = train(dataset, settings, given.output)
-    print(f"run {trained.run_id} in experiment {conventions.experiment_name()} (look at it: {conventions.look()})")
+    print(f"run {trained.run_id} (look at it: {conventions.look()})")
