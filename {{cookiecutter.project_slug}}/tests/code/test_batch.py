@@ -16,12 +16,12 @@ import pytest
 from records import ANSWER, BOUNDED, FIRST_REQUIRED, REQUIRED, RULED, WRONG, broken, needs_a_rule
 
 from {{ cookiecutter.__package }} import problem
-from {{ cookiecutter.__package }}.base import params
+from {{ cookiecutter.__package }}.base import params, progress
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import schema
 from {{ cookiecutter.__package }}.data.read import TYPES
 from {{ cookiecutter.__package }}.data.read import read as from_file
-from {{ cookiecutter.__package }}.serving import batch, job, job_run, progress, storage
+from {{ cookiecutter.__package }}.serving import batch, job, job_run, storage
 from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun
 from {{ cookiecutter.__package }}.serving.scorer import RECORD

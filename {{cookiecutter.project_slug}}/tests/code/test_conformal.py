@@ -2,7 +2,9 @@
 
 import math
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from {{ cookiecutter.__package }} import problem
@@ -103,12 +105,17 @@ def test_from_too_few_rows_nothing_is_ruled_out():
 
 
 @pytest.fixture(scope="module")
-def sure(dataset, settings, tmp_path_factory):
-    """A model that was trained with `coverage = 0.9`."""
+def sure_run(dataset, settings, tmp_path_factory):
+    """A training with `coverage = 0.9`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conformal.Interval, "load", lambda: Interval(coverage=0.9))
-        run = train.train(dataset, settings, tmp_path_factory.mktemp("sure") / "model")
-    return bundle.read(run.folder)
+        return train.train(dataset, settings, tmp_path_factory.mktemp("sure") / "model")
+
+
+@pytest.fixture(scope="module")
+def sure(sure_run):
+    """Its model."""
+    return bundle.read(sure_run.folder)
 
 
 def test_answers_have_their_interval_and_are_inside(sure, dataset, settings):
@@ -131,6 +138,16 @@ def test_answers_have_their_interval_and_are_inside(sure, dataset, settings):
         named = came if problem.TASK == "multiclass" else [str(each == 1).lower() for each in came]
         held = [name in said.split(",") for name, said in zip(named, answers["prediction_set"].tolist(), strict=True)]
     assert 0.88 < np.mean(held) <= 1
+
+
+def test_mlflow_s_own_servers_answer_with_the_interval_too(sure_run, sure, dataset):
+    few = dataset.take(slice(5)).columns
+    loaded = mlflow.pyfunc.load_model(sure_run.model_uri)
+    answers, expected = loaded.predict(pd.DataFrame(dict(few))), conformal.predictor(sure).predict(few)
+    for name in FIELDS:
+        assert answers[name].notna().all()
+        assert answers[name].tolist() == expected[name].tolist()
+    assert set(FIELDS) < set(loaded.metadata.signature.outputs.input_names())
 
 
 def test_the_card_tells_what_was_measured(sure):

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from records import several
 
@@ -16,6 +17,7 @@ from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.model import conformal
 from {{ cookiecutter.__package }}.model.ab_split import Split
 from {{ cookiecutter.__package }}.model.bundle import ModelError
 from {{ cookiecutter.__package }}.model.predictor import PREDICTION, RECORDS
@@ -143,8 +145,33 @@ def test_a_private_number_is_a_text_of_the_table(tmp_path, predictor, monkeypatc
     monkeypatch.setenv("PREDICTION_LOG", str(tmp_path / "log"))
     monkeypatch.setattr(problem, "PRIVATE", (private,), raising=False)
     Logged(Split(predictor), PredictionLog(tmp_path / "log", Log(), (private,))).predict(named(2))
-    table = pa.Table.from_batches(predictions.batches())
+    table = pa.Table.from_batches(predictions.batches(predictions.kinds()))
     assert [len(value) for value in table[private].to_pylist()] == [64, 64]
+
+
+class Sure(Split):
+    """A model that was trained with an interval."""
+
+    def predict(self, columns):
+        answers = super().predict(columns)
+        ends = {name: 1.5 if "number" in each["type"] else "one" for name, each in conformal.FIELDS.items()}
+        return answers | {name: np.full(len(answers["role"]), end, object) for name, end in ends.items()}
+
+
+@pytest.mark.parametrize("coverage", [0.0, 0.9])
+def test_the_table_has_the_interval_of_those_answers_that_had_one(tmp_path, predictor, monkeypatch, coverage):
+    monkeypatch.setattr(conformal.Interval, "load", lambda: conformal.Interval(coverage=coverage))
+    monkeypatch.setenv("PREDICTION_LOG", str(tmp_path / "log"))
+    monkeypatch.setattr("sys.argv", ["make predictions", "--output", str(tmp_path / "log.parquet")])
+    log = PredictionLog(tmp_path / "log", Log())
+    Logged(Split(predictor), log).predict(named(2))
+    predictions.main()
+    assert not set(conformal.FIELDS) & set(pa.parquet.read_schema(tmp_path / "log.parquet").names)
+    Logged(Sure(predictor), log).predict(named(3) | {PREDICTION: np.array(["x", "y", "z"], object)})
+    predictions.main()
+    table = pa.parquet.read_table(tmp_path / "log.parquet")
+    assert set(conformal.FIELDS) <= set(table.column_names)
+    assert all(table[name].null_count == 2 for name in conformal.FIELDS)
 
 
 def test_a_file_that_another_process_has_removed_is_followed_by_a_new_one(logged, log, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.model import conformal
 from {{ cookiecutter.__package }}.model.ab_split import Split, place
 from {{ cookiecutter.__package }}.monitoring import logged
 from {{ cookiecutter.__package }}.serving import job, storage
@@ -55,6 +56,21 @@ def test_an_address_will_do_as_well_as_a_folder(scored, monkeypatch):
     here = [row["prediction_id"] for row in logged.rows(scored)]
     monkeypatch.setenv("PREDICTION_LOG", f"file://{scored}")
     assert [row["prediction_id"] for row in logged.rows()] == here
+
+
+def test_the_table_has_the_interval_of_those_answers_that_had_one(scored, monkeypatch):
+    monkeypatch.setenv("PREDICTION_LOG", str(scored))
+    monkeypatch.setattr("sys.argv", ["make predictions", "--output", str(scored.parent / "log.parquet")])
+    predictions.main()
+    assert not set(conformal.FIELDS) & set(pa.parquet.read_schema(scored.parent / "log.parquet").names)
+    table = pa.parquet.read_table(scored / "b.parquet")
+    ends = {name: 1.5 if "number" in each["type"] else "one" for name, each in conformal.FIELDS.items()}
+    for name, end in ends.items():
+        table = table.append_column(name, pa.array([end] * len(table)))
+    pa.parquet.write_table(table, scored / "b.parquet")
+    predictions.main()
+    both = pa.parquet.read_table(scored.parent / "log.parquet")
+    assert all(both[name].to_pylist().count(end) == len(table) < len(both) for name, end in ends.items())
 
 
 def test_what_was_refused_is_no_prediction(scored):

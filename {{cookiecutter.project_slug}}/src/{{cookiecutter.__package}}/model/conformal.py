@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from pydantic import Field
 from .. import problem
 from ..base import params
 from ..base.errors import UserError
-from .bundle import Bundle
+from .bundle import Bundle, read
+from .load import Model
 from .predictor import Predictor
 
 TENTHS, LEAST_ROWS, FOLDS = 10, 100, 5
@@ -86,6 +88,11 @@ def named(name: Any) -> str:
 def predictor(bundle: Bundle, *beside: Bundle | None) -> Predictor:
     """The predictor of a bundle; it adds `FIELDS` if it, or one of the models `beside` it, was trained with `[interval] coverage`."""
     return (Conformal if any(each and "conformal" in each.card for each in (bundle, *beside)) else Predictor)(bundle)
+
+
+def _load_pyfunc(path: str) -> Model:
+    """MLflow's entry point, so that its own servers answer with `FIELDS` too."""
+    return Model(predictor(read(Path(path))))
 
 
 def fitted(target: NDArray[np.float64], said: NDArray[Any], coverage: float) -> dict[str, Any]:

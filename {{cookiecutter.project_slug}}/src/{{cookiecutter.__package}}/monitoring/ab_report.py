@@ -168,7 +168,7 @@ def drawn(found: NDArray[np.float64]) -> bytes:
     axes.fill_between(looks, low, high, alpha=0.25)
     axes.plot(looks, mean)
     axes.axhline(0, color="gray", linewidth=1)
-    axes.set(xlabel="truths known", ylabel=f"challenger's {LOSS} - champion's")
+    axes.set(xlabel="truths known", title=f"The challenger's {LOSS} minus the champion's, with its 95 % interval")
     return png(figure)
 
 

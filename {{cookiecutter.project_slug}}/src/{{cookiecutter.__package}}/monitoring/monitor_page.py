@@ -93,7 +93,9 @@ def _bars(axes: Axes, then: dict[str, list[float]], now: list[float]) -> None:
 def _lines(axes: Axes, looks: Sequence[Look], marks: list[dict[str, str]], title: str, lines: dict[str, str]) -> None:
     """Two series over the windows, the second one dashed, with the interval of the first if it has one."""
     for (label, name), style in zip(lines.items(), ("o-", "--"), strict=True):
-        known = [(place, each.figures) for place, each in enumerate(looks) if name in each.figures]
+        # A window that is too small to have a limit would only stretch the scale.
+        needed = {name, name.replace("drift_", "limit_")}
+        known = [(place, each.figures) for place, each in enumerate(looks) if needed <= each.figures.keys()]
         places, values = [place for place, _ in known], [figures[name] for _, figures in known]
         axes.plot(places, values, style, label=label, color="grey" if style == "--" else "C0")
         if known and all(f"{name}_low" in figures for _, figures in known):

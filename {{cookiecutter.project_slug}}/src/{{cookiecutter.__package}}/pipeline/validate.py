@@ -92,24 +92,24 @@ def report(dataset: Dataset, raw: Columns, found: list[Check], moved: list[Moved
         [name, *_profile(values, choices.get(name, ()), few=0 if name in private else FEW)]
         for name, values in clean.prepared(raw).items()
     ]
+    header = ["column", "type", "missing", "least", "median", "most", "values"]
+    header += ["not among the choices"] if any(row[-1] for row in profile) else []
     parts = [
         f"# Data report: {dataset.name}",
-        "\n".join(clean.describe(dataset)),
+        "\n".join(clean.describe(dataset)).replace("\n  ", "\n- "),
         reports.table(
             ["check", "found", "allowed", "verdict"],
             [[c.name, c.found, c.allowed, "pass" if c.passed else "FAIL"] for c in found],
         ),
-        reports.table(
-            ["column", "type", "missing", "least", "median", "most", "values", "not among the choices"], profile
-        ),
+        "## Columns",
+        reports.table(header, [row[: len(header)] for row in profile]),
     ]
     if moved:
         said = [
             [name, f"{most:.3f}", f"{limit:.3f}", f"{over} of {windows}"] for name, most, limit, over, windows in moved
         ]
-        parts.append(
-            reports.table(["since the served model's training", "index, at most", "limit", "windows over it"], said)
-        )
+        header = ["feature", "index, at most", "limit", "windows over it"]
+        parts += ["## Drift since the served model's training", reports.table(header, said)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -121,7 +121,8 @@ def _profile(values: NDArray[Any], choices: tuple[Any, ...], few: int = FEW) -> 
     known = set(ordered.tolist())
     ends, count = [""] * 3, f"{len(known):,}"
     if values.dtype.kind != "O" and len(ordered):
-        ends = [str(ordered[at]) for at in (0, len(ordered) // 2, -1)]
+        shown = ordered.astype("datetime64[s]") if values.dtype.kind == "M" else ordered
+        ends = [str(shown[at]).removesuffix("T00:00:00") for at in (0, len(shown) // 2, -1)]
     elif len(known) <= few:
         shares = pd.Series(ordered).value_counts(normalize=True)
         count += ": " + ", ".join(f"{value} ({share:.1%})" for value, share in shares.items())

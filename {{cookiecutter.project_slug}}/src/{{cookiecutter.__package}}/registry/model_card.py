@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ in {card["explanation"]["unit"]}. They say what the model does, not what causes 
 `make reproduce VERSION=` and the version's number: it checks the commit out beside this folder, installs its lock, brings
 the data back, trains, and compares the metrics.
 
-{data_report.replace("# ", "## ", 1)}"""
+{re.sub("^#", "##", data_report, flags=re.M)}"""
 
 
 def _interval(card: dict[str, Any]) -> str:

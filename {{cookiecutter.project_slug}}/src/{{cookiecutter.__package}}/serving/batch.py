@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..base.errors import UserError
 from . import job, served_model, storage, tables
@@ -44,8 +45,17 @@ def report(counts: Counts, seconds: float) -> int:
     return 1 if counts.failed else TOO_MANY_REJECTED if counts.refused else 0
 
 
-def main() -> int:
-    """`make score`: predictions for the rows of INPUT, written to OUTPUT."""
+class Ready(NamedTuple):
+    """A job that can begin: the model's card, the work, what it is done on, and where it is logged."""
+
+    card: dict[str, Any]
+    work: Job
+    units: Sequence[Unit]
+    log: JobRun
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(prog="make score", description=main.__doc__)
     parser.add_argument("--input", required=True, help="file, folder, glob or URL (make score INPUT=...)")
     parser.add_argument("--output", required=True, help="file, or folder for one file an input file (OUTPUT=...)")
@@ -57,7 +67,15 @@ def main() -> int:
     parser.add_argument("--engine", choices=["arrow", "spark"], default="arrow", help="who scores (ENGINE=spark)")
     parser.add_argument("--with", dest="additions", default="", help="columns to add, such as explain (EXPLAIN=1)")
     parser.add_argument("--force", action="store_true", help="score again what is up to date (FORCE=1)")
-    given = parser.parse_args()
+    return parser
+
+
+def prepared(given: argparse.Namespace) -> Ready:
+    """The job that the options describe.
+
+    Raises:
+        UserError: an option is not valid, or there is no model or input.
+    """
     if not given.input or not given.output:
         raise UserError("what is to be scored, and where to? make score INPUT=new.parquet OUTPUT=scored.parquet")
     settings: Batch = Batch.load()
@@ -82,13 +100,24 @@ def main() -> int:
     else:
         units = job.plan(found, output)
     log = JobRun(predictor.card, given.input, given.output)
-    work = job_class(predictor, settings, log, expected(units), additions)
+    return Ready(predictor.card, job_class(predictor, settings, log, expected(units), additions), units, log)
+
+
+def carried_out(ready: Ready, *, force: bool) -> tuple[Counts, float]:
+    """What the job has done, and the seconds that it took."""
+    work, log = ready.work, ready.log
     started = time.perf_counter()
     status = "KILLED"
     try:
-        counts = work.run(units, force=given.force)
+        counts = work.run(ready.units, force=force)
         status = "FAILED" if counts.failed or counts.refused else "FINISHED"
     finally:
         seconds = time.perf_counter() - started
         log.end(status, rows=work.counts.rows, rejected=work.counts.rejected, files=work.counts.files, seconds=seconds)
-    return report(counts, seconds)
+    return counts, seconds
+
+
+def main(given: argparse.Namespace | None = None) -> int:
+    """`make score`: predictions for the rows of INPUT, written to OUTPUT."""
+    given = given or arguments().parse_args()
+    return report(*carried_out(prepared(given), force=given.force))

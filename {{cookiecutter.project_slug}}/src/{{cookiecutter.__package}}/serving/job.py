@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,9 +17,9 @@ from pydantic import Field
 
 from ..base import params
 from ..base.errors import UserError
+from ..base.progress import Progress
 from ..model.predictor import Predicts
 from . import storage, tables
-from .progress import Progress
 from .scorer import SchemaError, Scored, Scorer
 from .storage import Place
 from .tables import Writer
@@ -121,7 +121,12 @@ class Job:
         settings: the number of rows in a batch, and the maximum share of refused rows in a unit.
         log: the job's run in MLflow.
         additions: what is added to each row, by the names that the predictor offers.
+
+    Attributes:
+        watch: if it is set, it sees every batch of a file after it was scored.
     """
+
+    watch: Callable[[Place, Scored], None] | None = None
 
     def __init__(
         self,
@@ -190,6 +195,8 @@ class Job:
                         if rejects is None:
                             rejects = _opened(unit.rejected, scorer.rejected, undo)
                         rejects.write(scored.rejected)
+                    if self.watch:
+                        self.watch(source, scored)
                     rejected += scored.rejected.num_rows
                     count += scored.accepted.num_rows + scored.rejected.num_rows
                     self.progress.add(scored.accepted.num_rows + scored.rejected.num_rows)

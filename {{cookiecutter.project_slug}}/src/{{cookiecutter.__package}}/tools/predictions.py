@@ -29,8 +29,11 @@ ROWS = 50_000
 TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
-def kinds() -> pa.Schema:
-    """The columns: id, time and version of each prediction, the record's fields and id, and the answer's fields."""
+def kinds(since: str = "", until: str = "") -> pa.Schema:
+    """The columns: id, time and version of each prediction, the record's fields and id, and the answer's fields.
+
+    Those of an interval are among them if any of the period's answers has one: params.toml says only how the next model is trained.
+    """
     # A field that is hashed in the log is text there.
     texts = {field.name for field in schema.FIELDS if field.dtype == "object"} | set(getattr(problem, "PRIVATE", ()))
     record = [
@@ -40,8 +43,8 @@ def kinds() -> pa.Schema:
         (name, TYPES.get(plain(info.annotation, [])[0], pa.string()))
         for name, info in problem.Answer.model_fields.items()
     ]
-    if conformal.Interval.load().coverage:
-        said += [(name, pa.float64() if "number" in each["type"] else pa.string()) for name, each in conformal.FIELDS.items()]  # fmt: skip
+    ends = _logged(set(conformal.FIELDS) - set(problem.Record.model_fields), since, until)
+    said += [(name, pa.float64() if "number" in each["type"] else pa.string()) for name, each in conformal.FIELDS.items() if name in ends]  # fmt: skip
     known = [
         ("prediction_id", pa.string()),
         ("time", pa.timestamp("ms", "UTC")),
@@ -52,9 +55,19 @@ def kinds() -> pa.Schema:
     return pa.schema([*known, (problem.ID, pa.string()), *record, *said])
 
 
-def batches(since: str = "", until: str = "") -> Iterator[pa.RecordBatch]:
-    """The table in batches, in constant memory."""
-    wanted, held = kinds(), []
+def _logged(fields: set[str], since: str, until: str) -> set[str]:
+    """Those of the fields that some answer has."""
+    found: set[str] = set()
+    for row in logged.rows(since=since, until=until):
+        found |= fields & row["answer"].keys()
+        if found == fields:
+            break
+    return found
+
+
+def batches(wanted: pa.Schema, since: str = "", until: str = "") -> Iterator[pa.RecordBatch]:
+    """The table in batches with the columns `wanted`, in constant memory."""
+    held = []
     for row in logged.rows(since=since, until=until):
         held.append({**row, **row["record"], **row["answer"], problem.ID: known_as(row["record"].get(problem.ID))})
         if len(held) == ROWS:
@@ -121,9 +134,9 @@ def main() -> None:
             else (pa.fs.LocalFileSystem(), given.output)
         )
         # A file appears completely or not at all; a store shows an object once it is closed.
-        partial, count = path if "://" in given.output else f"{path}.partial", 0
-        with pa.parquet.ParquetWriter(partial, kinds(), filesystem=system) as writer:
-            for batch in batches(since, until):
+        partial, count, wanted = path if "://" in given.output else f"{path}.partial", 0, kinds(since, until)
+        with pa.parquet.ParquetWriter(partial, wanted, filesystem=system) as writer:
+            for batch in batches(wanted, since, until):
                 writer.write_batch(batch)
                 count += batch.num_rows
         if partial != path:

@@ -11,11 +11,15 @@ from .. import metrics
 from ..base import params
 from ..data import read
 from ..data.clean import Dataset
+from ..model import load
 from ..model.bundle import Bundle
 from ..model.predictor import Predictor
 
 rows = read.rows
 """Reads the training data."""
+
+loader = load
+"""The module with which MLflow loads a logged model."""
 
 
 def measure(

@@ -24,6 +24,9 @@ QUANTILES, MOST = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], 8
 rows = data_lock.rows
 """Reads the training data."""
 
+loader = conformal
+"""The module with which MLflow loads a logged model."""
+
 
 def measure(
     older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params

@@ -16,7 +16,7 @@ from .. import estimators, metrics, problem
 from ..base import params
 from ..data.clean import Dataset, clean, describe
 from ..data.split import split
-from ..model import bundle, load
+from ..model import bundle
 from ..model.bundle import Bundle
 from ..model.predictor import Predictor
 from ..tracking import conventions, store, training_run
@@ -118,12 +118,13 @@ def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
         for name, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{name}")
         example = pd.DataFrame(dict(newest.take(slice(2)).columns))
-        answers = infer_signature(example, load.Model(Predictor(built)).predict(example)).outputs
         with tempfile.TemporaryDirectory() as scratch:
             bundle.write(built, Path(scratch) / "model")
+            model = recipe.loader._load_pyfunc(f"{scratch}/model")
+            answers = infer_signature(example, model.predict(example)).outputs
             info = mlflow.pyfunc.log_model(
                 name="model",
-                loader_module=load.__name__,
+                loader_module=recipe.loader.__name__,
                 data_path=str(Path(scratch) / "model"),
                 code_paths=[str(params.PACKAGE)],
                 pip_requirements=conventions.requirements(built.file),
