@@ -115,7 +115,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_790), "1": (24, 2_790), "2": (39, 5_330), "3": (50, 7_170), "4": (59, 8_540)}
+BUDGETS = {"0": (24, 2_800), "1": (24, 2_800), "2": (39, 5_360), "3": (50, 7_220), "4": (59, 8_600)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 
