@@ -10,14 +10,16 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT, answers_at, free_port, git, listens, wait
+from conftest import ROOT, Project, answers_at, free_port, git, listens, wait
 from test_projects import post
 from test_remote import team_server
 
@@ -316,3 +318,40 @@ def test_mage_s_image_trains_in_the_folder_of_its_owner_on_a_read_only_root(bake
     head = sh("git", "-c", "safe.directory=*", "rev-parse", "HEAD", cwd=project.path)
     assert f"git_commit         {head}" in traced
     assert "git_dirty          false" in traced
+
+
+def test_the_image_that_mlflow_generates_for_the_registered_model_answers(bake, base, tmp_path):
+    """`docs/other-tools.md`: the Dockerfile as it is generated, on a stand-in for the published image that it names."""
+    project = bake().borrow_environment()
+    assert project.make("pipeline").returncode == 0
+    page = (ROOT / "docs" / "other-tools.md").read_text(encoding="utf-8")
+    (generate,) = re.findall(r"^mlflow models generate-dockerfile .*", page, flags=re.M)
+    (ask,) = re.findall(r"^curl .*", page, flags=re.M)
+    done = project.run("sh", "-c", generate, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+    assert done.returncode == 0, done.stderr
+    (named,) = re.findall(r"^FROM (\S+)$", project.text(".cache/mlflow-image/Dockerfile"), flags=re.M)
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base}\nRUN python -m venv /opt/python\nENV PATH=/opt/python/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+    )
+    tag = f"localhost/{named}"
+    sh(*BUILDAH, "bud", "--isolation", "chroot", "--format", "docker", "--tag", tag, ".", cwd=tmp_path)
+    with built(Project(project.path / ".cache" / "mlflow-image"), base) as (about, root):
+        program = shlex.join(about["Entrypoint"])
+        script = (
+            f"mount -t proc proc {root}/proc && mount --bind /dev {root}/dev && exec chroot {root} /usr/bin/env -i "
+            f"{' '.join(shlex.quote(each) for each in about['Env'])} MLFLOW_MODELS_WORKERS=1 {program}"
+        )
+        server = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], start_new_session=True)
+        try:
+            # nginx of the image listens on 8080, as SageMaker wants it.
+            for _ in range(300):
+                assert server.poll() is None
+                with contextlib.suppress(OSError):
+                    if answers_at("http://127.0.0.1:8080/ping"):
+                        break
+                time.sleep(0.2)
+            answer = json.loads(sh("sh", "-c", ask.replace(":5001", ":8080")))
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+    assert 1 < answer["predictions"][0]["duration"] < 60

@@ -1,10 +1,11 @@
 """The same model on Spark: the same answers, the same refusals. Needs Java 17 (`apt-get install openjdk-17-jre-headless`)."""
 
 import json
+import re
 import shutil
 
 import pytest
-from conftest import NAMED
+from conftest import NAMED, ROOT
 from test_in_use import edit
 
 pytestmark = [
@@ -133,3 +134,14 @@ print(float(np.abs(np.sort(got) - np.sort(expected)).max()))
     done = project.run(".venv/bin/python", "-c", code)
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout.splitlines()[-1]) < 1e-6
+
+
+def test_the_lines_of_the_guide_show_the_answers_of_the_registered_model(project):
+    page = (ROOT / "docs" / "other-tools.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n([^`]*SparkSession[^`]*)```", page)
+    words = {"PYTHONPATH": "", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    done = project.run(".venv/bin/python", "-c", lines.replace("ride-duration", "night-bus"), **words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    head, first = re.findall(r"^\|(.*)\|$", done.stdout, flags=re.M)[:2]
+    assert [name.strip() for name in head.split("|")] == ["trip_distance", "duration", "model_version"]
+    assert 1 < float(first.split("|")[1]) < 60
