@@ -253,7 +253,7 @@ def test_a_worker_says_its_version_among_its_metrics(deploy):
 
 def test_where_nothing_was_before_that_is_said(deploy):
     done, _ = deploy("web", "VERSION=3", stuck=True, first=True, says="")
-    assert "is not back" in done.stderr
+    assert "was not restored" in done.stderr
     assert "describe pods" in done.stderr
 
 
