@@ -20,7 +20,20 @@ import urllib.request
 
 import pytest
 import yaml
-from conftest import COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, Project, answers_at, free_port, git, ident, wait
+from conftest import (
+    COMBINATIONS,
+    DEPLOYMENTS,
+    MYPY,
+    NAMED,
+    ROOT,
+    Project,
+    answers_at,
+    by_speed,
+    free_port,
+    git,
+    ident,
+    wait,
+)
 from test_bakes import OF_MAGE, WITH_MAGE
 from test_delivery import CLUSTER
 
@@ -38,7 +51,7 @@ def pipelines(project):
     return {name.split("/")[3]: yaml.safe_load(project.text(name)) for name in names}
 
 
-@pytest.mark.parametrize("answers", MAGE, ids=ident)
+@pytest.mark.parametrize("answers", by_speed(MAGE))
 def test_each_pipeline_runs_commands_of_the_project_in_an_order_that_works(baked, answers):
     project, level = baked(**answers), answers["maturity_level"]
     found = pipelines(project)
@@ -65,7 +78,7 @@ def test_each_pipeline_runs_commands_of_the_project_in_an_order_that_works(baked
             assert used <= variables | set(block["upstream_blocks"])
 
 
-@pytest.mark.parametrize("answers", [each for each in MAGE if each["maturity_level"] == "4"], ids=ident)
+@pytest.mark.parametrize("answers", by_speed(each for each in MAGE if each["maturity_level"] == "4"))
 def test_triggers_have_no_token_and_nothing_that_mage_would_add(baked, answers):
     project = baked(**answers)
     for name in [name for name in project.files() if name.endswith("/triggers.yaml")]:
