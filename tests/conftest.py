@@ -27,6 +27,8 @@ CHOICES = {name: sorted(values) for name, values in QUESTIONS.items() if isinsta
 EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
 COMBINATIONS = [each for each in EVERY if each["orchestrator"] == "ci" or each["maturity_level"] in "234"]
 """All that is offered: Mage has pipelines to run from level 2 on."""
+QUICK = [each for each in COMBINATIONS if each["orchestrator"] == "ci" or each["problem"] == "ride-duration"]
+"""What Mage adds is the same for each problem: the others with it are among the slow runs."""
 SOURCES = [each for each in COMBINATIONS if (each["ci"], each["orchestrator"]) == ("github", "ci")]
 """What holds for source code is checked once: another answer to `ci` or `orchestrator` changes other files, as tests of `test_bakes` prove."""
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -215,6 +217,13 @@ def ident(answers):
     """A short name for a combination of answers."""
     names = ("problem", "tracking", "deployment", "maturity_level", "ci", "orchestrator")
     return "-".join(answers[name] for name in names).removesuffix("-ci")
+
+
+def by_speed(combinations):
+    """Combinations as parameters of a test; those that are not quick are slow ones."""
+    return [
+        pytest.param(each, id=ident(each), marks=[] if each in QUICK else pytest.mark.slow) for each in combinations
+    ]
 
 
 def free_port():

@@ -12,7 +12,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, ROOT, SOURCES, Project, ident
+from conftest import CHOICES, COMBINATIONS, DEPLOYMENTS, MYPY, NAMED, QUICK, ROOT, SOURCES, Project, by_speed, ident
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LEVELS = ("0", "1", "2", "3", "4")
@@ -60,7 +60,7 @@ def test_every_optional_path_is_in_the_table(baked):
     keep = hook_table()
     every = {path.relative_to(TEMPLATE).as_posix() for path in TEMPLATE.rglob("*") if path.is_file()}
     every = {path for path in every if "__pycache__" not in path and "_cache/" not in path}
-    bakes = [set(baked(**answers).files()) for answers in COMBINATIONS]
+    bakes = [set(baked(**answers).files()) for answers in QUICK]
     always = set.intersection(*bakes)
     for path in every:
         listed = any(path == entry or path.startswith(f"{entry}/") for entry in keep)
@@ -263,7 +263,7 @@ def test_only_the_problem_s_own_files_speak_of_it():
                 assert not found, f"{path.relative_to(TEMPLATE)} speaks of {found}"
 
 
-@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["problem"] == "own"], ids=ident)
+@pytest.mark.parametrize("answers", by_speed(each for each in COMBINATIONS if each["problem"] == "own"))
 def test_a_project_for_one_s_own_data_speaks_of_no_other_problem(baked, answers):
     project = baked(**answers)
     for name in project.files():
@@ -299,7 +299,7 @@ KNOWS_BOTH = ("src/night_bus/tools/maturity/workflows.py", "tests/code/test_matu
 """The grader reads the files of either."""
 
 
-@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["ci"] == "gitlab"], ids=ident)
+@pytest.mark.parametrize("answers", by_speed(each for each in COMBINATIONS if each["ci"] == "gitlab"))
 def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(baked, answers):
     project, twin = baked(**answers), baked(**{**answers, "ci": "github"})
     common = [name for name in twin.files() if not re.fullmatch(OF_CI["github"], name)]
@@ -318,7 +318,7 @@ def test_another_ci_has_other_files_of_its_own_and_of_the_rest_only_other_prose(
 OF_SCHEDULES = r"\.github/workflows/(score|operate)\.yml|\.gitlab/ci/(score|operate)\.yml"
 
 
-@pytest.mark.parametrize("answers", [each for each in COMBINATIONS if each["orchestrator"] == "mage"], ids=ident)
+@pytest.mark.parametrize("answers", by_speed(each for each in COMBINATIONS if each["orchestrator"] == "mage"))
 def test_another_orchestrator_has_other_files_of_its_own_and_of_the_rest_only_other_prose(baked, answers):
     project, twin = baked(**answers), baked(**{**answers, "orchestrator": "ci"})
     common = [name for name in twin.files() if not re.fullmatch(OF_SCHEDULES, name)]
@@ -339,7 +339,7 @@ def test_another_orchestrator_has_other_files_of_its_own_and_of_the_rest_only_ot
             assert not cron or not re.search(r"make (pipeline|score|operate)", project.text(name)), name
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", by_speed(COMBINATIONS))
 class TestEveryCombination:
     """Checks for every bake."""
 
@@ -416,7 +416,7 @@ class TestEverySource:
         unless_known("imports", [imports, project.text("pyproject.toml")], kept)
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=ident)
+@pytest.mark.parametrize("answers", by_speed(COMBINATIONS))
 class TestEveryFileOfAnotherTool:
     """The findings of linters in files other than Python."""
 

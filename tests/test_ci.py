@@ -15,7 +15,7 @@ import textwrap
 
 import pytest
 import yaml
-from conftest import CHOICES, COMBINATIONS, MYPY, NAMED, ROOT, Project, git, ident, tracking_server
+from conftest import CHOICES, COMBINATIONS, MYPY, NAMED, QUICK, ROOT, Project, by_speed, git, tracking_server
 from test_delivery import CLUSTER
 from test_organisation import FOLDERS, together
 from test_remote import Team
@@ -69,7 +69,7 @@ def repository(folder, files):
     git(folder, "commit", "-qm", "Made")
 
 
-@pytest.mark.parametrize("answers", GITLAB, ids=ident)
+@pytest.mark.parametrize("answers", by_speed(GITLAB))
 def test_gitlab_s_files_make_the_pipelines_that_task_offers(baked, unless_known, tmp_path, answers):
     project = baked(**answers)
     files = {name: project.text(name) for name in project.files() if name.startswith(".gitlab")}
@@ -137,7 +137,7 @@ def commands(lines):
     return [found.strip() for line in lines for found in re.findall(COMMAND, line)]
 
 
-@pytest.mark.parametrize("answers", GITLAB, ids=ident)
+@pytest.mark.parametrize("answers", by_speed(GITLAB))
 def test_both_systems_run_the_same_commands(baked, answers):
     project, twin = baked(**answers), baked(**{**answers, "ci": "github"})
     there = {name.split("/")[-1] for name in twin.files() if name.startswith(".github/workflows/")}
@@ -170,7 +170,7 @@ def test_only_jobs_that_ask_the_tracking_server_have_a_log_in_to_it(baked, deplo
 
 def test_the_page_names_what_a_team_sets_and_what_its_pipelines_do(baked):
     page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
-    for answers in (each for each in COMBINATIONS if (each["problem"], each["maturity_level"]) == ("own", "4")):
+    for answers in (each for each in QUICK if (each["problem"], each["maturity_level"]) == ("own", "4")):
         project = baked(**answers)
         text = "".join(project.text(name) for name in project.files() if name.startswith((".github/", ".gitlab")))
         for name in re.findall(r"\b(?:vars|secrets)\.(\w+)", text) + re.findall(r"\$(SCORE_\w+|OPERATE_\w+)", text):

@@ -11,13 +11,17 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import COMBINATIONS, DEPLOYMENTS, NAMED, ROOT, free_port, ident
+from conftest import COMBINATIONS, DEPLOYMENTS, NAMED, QUICK, ROOT, by_speed, free_port, ident
 from repo_review.processor import process
 
 LINTED = [answers for answers in COMBINATIONS if answers["maturity_level"] != "0"]
 """Level 0 has nothing that these check."""
 JUDGED = [
-    pytest.param(answers, marks=[] if answers["maturity_level"] == "4" else pytest.mark.slow, id=ident(answers))
+    pytest.param(
+        answers,
+        marks=[] if answers["maturity_level"] == "4" and answers in QUICK else pytest.mark.slow,
+        id=ident(answers),
+    )
     for answers in COMBINATIONS
 ]
 """Level 4 has nearly all that the others have; the rest is among the slow runs."""
@@ -78,7 +82,7 @@ def test_bandit_finds_nothing_that_ruff_is_not_told_of(baked, tmp_path, level):
     # Importing subprocess is no finding: each call is checked instead.
     skipped.append("B404")
     texts = {}
-    for answers in [each for each in COMBINATIONS if each["maturity_level"] == level]:
+    for answers in [each for each in QUICK if each["maturity_level"] == level]:
         project = baked(**answers)
         for name in project.files():
             if name.endswith(".py") and not name.startswith("tests/"):
@@ -162,7 +166,7 @@ UPDATED = {
 """Which files each of Dependabot's ecosystems reads."""
 
 
-@pytest.mark.parametrize("answers", [each for each in LINTED if each["ci"] == "github"], ids=ident)
+@pytest.mark.parametrize("answers", by_speed(each for each in LINTED if each["ci"] == "github"))
 def test_dependabot_looks_wherever_something_is_pinned(baked, answers):
     project = baked(**answers)
     updates = yaml.safe_load(project.text(".github/dependabot.yml"))["updates"]
