@@ -6,6 +6,7 @@ with the input that caused it. A refusal in one line is right, and so is an answ
 
 import collections
 import contextlib
+import datetime
 import importlib
 import io
 import json
@@ -344,51 +345,83 @@ def scored_files(rng):
 
 
 def files(rng):
-    """The files of the project itself: params.toml, data.lock, model.json and what lies beside it."""
-    params, bundle, lock = part("base.params"), part("model.bundle"), part("data.data_lock")
-    predictor = part("model.predictor")
-    modules = (
-        part("model.explain"),
-        part("training.tune"),
-        part("training.evaluate"),
-        part("pipeline.gate"),
-        part("data.drift"),
+    """The files of the project itself: params.toml, data.lock, and a bundle's card, graph and explanations."""
+    params, bundle, lock, predictor = (
+        part(name) for name in ("base.params", "model.bundle", "data.data_lock", "model.predictor")
     )
-    sections = [each for each in params.Section.__subclasses__() if each.table and modules]
+    for name in ("model.explain", "training.tune", "training.evaluate", "pipeline.gate", "data.drift"):
+        part(name)  # each registers the table that it reads
+    sections = [each for each in params.Section.__subclasses__() if each.table]
     folder = pathlib.Path(tempfile.mkdtemp())
-    shutil.copytree("model", folder / "model")
-    card = json.loads((folder / "model" / "model.json").read_bytes())
+    made = bundle.read(pathlib.Path("model"))
     settings = pathlib.Path("params.toml").read_bytes()
-    entry = {
-        "data/x.parquet": {"sha256": "a" * 64, "bytes": 1, "rows": 1, "span": "", "origin": "http://127.0.0.1:1/x"}
-    }
     options = "\n".join(f"[{each.table}]" for each in sections).encode() + b"\n" + settings
+    entry = {"sha256": "a" * 64, "bytes": 1, "rows": 1, "span": "", "origin": "http://127.0.0.1:1/x"}
+    lock.ROOT, lock.FILE, lock.CACHE = folder, folder / "data.lock", folder / "cache"
+    records = predictor.RECORDS.validate_python([part("problem").EXAMPLE], strict=False)
+
+    def read_settings(path):
+        params.load(path)
+        for each in sections:
+            each.load(path)
+
+    def read_bundle(path):
+        predictor.Predictor(bundle.read(path.parent)).predict(part("data.schema").columns(records))
 
     def attempt():
-        which = rng.randrange(3)
-        if which == 0:
-            content, path = damaged(rng, [settings, options]), folder / "params.toml"
-        elif which == 1:
-            content, path = text(rng, entry), folder / "data.lock"
+        kind = rng.choice(("params.toml", "data.lock", "model.json", made.file, *made.extras))
+        path, reads = folder / kind, read_bundle
+        if kind == "params.toml":
+            content, reads = damaged(rng, [settings, options]), read_settings
+        elif kind == "data.lock":
+            content, reads = text(rng, {"data/x.parquet": entry}), lambda _: list(lock.restore_all())
         else:
-            content, path = text(rng, card), folder / "model" / "model.json"
+            path = folder / "model" / kind
+            bundle.write(made, path.parent)
+            content = (
+                text(rng, json.loads((path.parent / "model.json").read_bytes()))
+                if kind == "model.json"
+                else damaged(rng, [path.read_bytes()])
+            )
         path.write_bytes(content)
-        yield f"{path.name}: {content[:5_000]!r}"
+        if kind in (made.file, *made.extras):
+            # The checksums match: who can write one file can write the other.
+            graph, extras = (
+                (path.parent / made.file).read_bytes(),
+                {name: (path.parent / name).read_bytes() for name in made.extras},
+            )
+            bundle.write(bundle.Bundle(graph, made.card, extras), path.parent)
+        yield f"{kind}: {content[:5_000]!r}"
         with errors_in_one_line():
-            if which == 0:
-                params.load(path)
-                for each in sections:
-                    each.load(path)
-            elif which == 1:
-                lock.entries(path)
-            else:
-                made = predictor.Predictor(bundle.read(path.parent))
-                made.predict(
-                    part("data.schema").columns(
-                        part("model.predictor").RECORDS.validate_python([part("problem").EXAMPLE], strict=False)
-                    )
-                )
-        return f"{path.name} read"
+            reads(path)
+        return f"{kind} read"
+
+    return attempt
+
+
+def logged(rng):
+    """Lines of a service's log: the monitor counts them or leaves them out."""
+    import numpy as np
+
+    log, lines, windows, truth = (
+        part(f"monitoring.{name}") for name in ("prediction_log", "logged", "windows", "truth")
+    )
+    predictor = part("model.predictor").Predictor(part("model.bundle").read(pathlib.Path("model")))
+    records = part("model.predictor").RECORDS.validate_python([part("problem").EXAMPLE] * 5, strict=False)
+    columns = part("data.schema").columns(records) | {
+        part("model.predictor").PREDICTION: np.array(list("abcde"), object)
+    }
+    answers = predictor.predict(columns) | {"role": np.array(["champion"] * 5, object)}
+    known, day = log.lines(columns, answers, 1.0, 0.1, None), datetime.datetime(2024, 1, 31)
+    path = pathlib.Path(tempfile.mkdtemp()) / "2024-01-31.fuzz.jsonl"
+
+    def attempt():
+        content = damaged(rng, [known])
+        path.write_bytes(content)
+        yield repr(content)
+        window = windows.Window(day, day)
+        window.add(list(lines.rows(path.parent)), predictor.card, truth.Said())
+        return f"{window.readable} counted"
 
     return attempt
 
@@ -397,7 +430,7 @@ def commands(rng):
     """Commands as people type them: other words, other options, and a damaged `.env`. They answer or refuse in one line."""
     known = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["tool"]["mlops-template"]["commands"]
     # What runs until it is stopped, or fetches something from elsewhere.
-    endless = {
+    endless = [
         "web",
         "stream",
         "follow",
@@ -410,7 +443,7 @@ def commands(rng):
         "tune",
         "reproduce",
         "maturity",
-    }
+    ]
     names = [name for name in known if name not in endless]
     values = [
         "",

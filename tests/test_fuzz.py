@@ -17,6 +17,7 @@ PARTS = {
     "scored_files": {"deployment": "batch"},
     "training_files": {"deployment": "web"},
     "files": {"deployment": "web"},
+    "logged": {"deployment": "web", "maturity_level": "4"},
     "commands": {"deployment": "web", "maturity_level": "4"},
 }
 
