@@ -17,10 +17,14 @@ from urllib.parse import unquote
 import dotenv
 
 from ..base import params
+from ..base.errors import UserError
 from ..base.params import ROOT
 
 # Before MLflow is imported. The environment takes precedence over .env.
-dotenv.load_dotenv(ROOT / ".env")
+try:
+    dotenv.load_dotenv(ROOT / ".env")
+except UnicodeDecodeError as error:
+    raise UserError(f".env is not UTF-8 ({error.reason} at byte {error.start + 1}): save it as UTF-8") from None
 DEFAULTS = {
     # No telemetry, no progress bar per downloaded file, no printed URLs of runs.
     "MLFLOW_DISABLE_TELEMETRY": "true",
