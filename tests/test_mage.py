@@ -302,7 +302,7 @@ class Server:
         """Log in as the owner."""
         self.address, self.headers = address, {"X-API-KEY": "zkWlN0PkIKSN0C11CfUHUj84OT5XOJ6tDZ6bDRO2"}
         login = {"email": "owner@localhost", "password": secrets["DEFAULT_OWNER_PASSWORD"]}
-        self.headers["OAUTH-TOKEN"] = self.ask("sessions", "POST", session=login)["session"]["token"]
+        self.headers["Cookie"] = "oauth_token=" + self.ask("sessions", "POST", session=login)["session"]["token"]
 
     def ask(self, path, method="GET", **content):
         """The answer to a request."""
