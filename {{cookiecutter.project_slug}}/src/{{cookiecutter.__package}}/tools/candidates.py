@@ -11,7 +11,8 @@ from typing import Any
 from .. import metrics, problem
 from ..base import params
 from ..base.errors import UserError
-from ..data.clean import Dataset, clean
+from ..data import data_lock
+from ..data.clean import Dataset, clean, describe
 from ..data.split import split
 from ..model import bundle, fetch
 from ..pipeline import run, validate
@@ -21,17 +22,35 @@ from ..training import recipe, train
 FOLDER = params.ROOT / ".cache" / "candidates"
 
 
+def prepare(path: str = "") -> None:
+    """Restore what `data.lock` lists, check the data against the rules, and open the store of runs.
+
+    Candidates that begin at the same time would both create the store and write the report.
+
+    Raises:
+        UserError: the data are missing or unfit, or the store cannot be reached.
+    """
+    if data_lock.entries():
+        print("\n".join(data_lock.restore_all()))
+    name, raw = recipe.rows(params.load().data, path)
+    dataset = clean(name, raw)
+    print("\n".join(describe(dataset)))
+    validate.require(dataset, raw, validate.Validation.load())
+    with store.errors():
+        store.connect()
+        conventions.experiment()
+    print("fit to train on (reports/data.html)")
+
+
 def candidate(estimator: str, path: str = "") -> dict[str, Any]:
     """Train one estimator on `path`, else on the data of params.toml; returns its run and its metric.
 
     Raises:
-        UserError: the data are unfit, the training failed, or the tracking server has not got the model.
+        UserError: the training failed, or the tracking server has not got the model.
     """
     settings = params.load()
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"estimator": estimator})})
-    name, raw = recipe.rows(settings.data, path)
-    dataset = clean(name, raw)
-    validate.require(dataset, raw, validate.Validation.load())
+    dataset = clean(*recipe.rows(settings.data, path))
     trained = train.train(dataset, settings, FOLDER / estimator)
     if not trained.model_uri:
         raise UserError("the tracking server has not got the model: run it again")
@@ -71,14 +90,17 @@ def best(runs: list[str], dataset: Dataset, settings: params.Params, output: Pat
 
 
 def main() -> None:
-    """Train one candidate, or register the best of several; with --json the result is the last line."""
+    """Prepare the data, train one candidate, or register the best of several; with --json the result is the last line."""
     parser = argparse.ArgumentParser(prog="candidates", description=main.__doc__)
-    parser.add_argument("action", choices=["train", "register"])
+    parser.add_argument("action", choices=["prepare", "train", "register"])
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL; all candidates need the same")
     parser.add_argument("--estimator", default="", help="to train, instead of the one of params.toml")
     parser.add_argument("--run", action="append", default=[], help="a candidate's run; once for each candidate")
     parser.add_argument("--json", action="store_true", help="end with a line for a program")
     given = parser.parse_args()
+    if given.action == "prepare":
+        prepare(given.data)
+        return
     if given.action == "train":
         told = candidate(given.estimator or params.load().model.estimator, given.data)
     elif given.run:
