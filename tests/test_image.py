@@ -297,6 +297,7 @@ def test_mage_s_image_trains_in_the_folder_of_its_owner_on_a_read_only_root(bake
         "PATH": "/opt/mage/bin:/usr/bin:/bin",
         "PROJECT_PYTHON": "/opt/project/.venv/bin/python",
         "HOME": "/tmp",
+        "USER": "mage",
     }
     port = free_port()
     with built(project, base, "orchestration/mage/Dockerfile") as (about, root):
