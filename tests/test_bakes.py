@@ -229,7 +229,7 @@ def test_folders_import_one_way_at_level_0_too(baked, answers, tmp_path):
     higher = baked(**{**answers, "maturity_level": "1"})
     contract = higher.text("pyproject.toml").partition("[tool.importlinter]")[2]
     (tmp_path / "pyproject.toml").write_text(f"[tool.importlinter]{contract}", encoding="utf-8")
-    code = "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"
+    code = "import sys; from importlinter.cli import lint_imports_command as lint; lint(['--no-logo', *sys.argv[1:]])"
     done = project.run("python", "-c", code, "--config", str(tmp_path / "pyproject.toml"), "--no-cache")
     assert "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 
@@ -406,7 +406,7 @@ class TestEverySource:
             assert done.returncode == 0, done.stdout + done.stderr
 
         def kept():
-            code = "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"
+            code = "import sys; from importlinter.cli import lint_imports_command as lint; lint(['--no-logo', *sys.argv[1:]])"
             done = project.run("python", "-c", code, "--no-cache")
             assert "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
 

@@ -63,7 +63,7 @@ def importing(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="what a process has loaded is told by Linux's /proc")
-@pytest.mark.parametrize("after", ["", pytest.param("rows to train on", marks=pytest.mark.slow), "kept as"])
+@pytest.mark.parametrize("after", ["", pytest.param("rows to train on", marks=pytest.mark.slow), "exported as"])
 def test_ctrl_c_while_training_is_one_line_and_leaves_no_model(project, after):
     """While modules are imported, while the estimator is fitted, and while the run is logged."""
     environment = {**os.environ, "PYTHONPATH": str(project.path / "src"), "PYTHONUNBUFFERED": "1"}

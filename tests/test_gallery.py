@@ -21,7 +21,12 @@ SECTIONS = {"taxi": "Taxi rides", "customers": "Customers", "own": "Your own fil
 PICTURES = {
     "monitor": ("file:reports/story/monitor.html", 1100, "text=Windows"),
     "ab_report": ("file:reports/ab-report.html", 900, "text=sample ratio"),
-    "versions": ("http://127.0.0.1:{UI_PORT}/#/models/ride-duration", 500, "text=champion", "[aria-expanded]:has-text('Tags')"),
+    "versions": (
+        "http://127.0.0.1:{UI_PORT}/#/models/ride-duration",
+        500,
+        "text=champion",
+        "[aria-expanded]:has-text('Tags')",
+    ),
     "run": ("http://127.0.0.1:{UI_PORT}/#/experiments/1/runs", 900, "text=Metrics", "text=xgboost on generated sample"),
     "page": ("http://127.0.0.1:{PORT}/", 1010, "#share", "button:has-text('Predict')"),
     "card": ("file:reports/model-card.html", 1100, "h2 >> text=Quality"),

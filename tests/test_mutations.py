@@ -82,7 +82,7 @@ MUTATIONS = {
     "any table accepted": ("base/params.py", "if name not in TABLES:", "if False:"),
     "parameters of another estimator": ("base/params.py", "self.tables.get(self.estimator, {})", "{}"),
     "as many explanations as anybody asks for": ("serving/app.py", "predictor.additions[name].most for", "10**9 for"),
-    "files of elsewhere": ("model/bundle.py", "if any(Path(file).name != file", "if False and any(file"),
+    "files of elsewhere": ("model/bundle.py", "if any(not file or Path(file).name != file", "if False and any(file"),
     "undeclared types kept": ("training/export.py", "    if unknown := sorted(", "    if False and sorted("),
     "wrong unit": ("problem.py", 'np.timedelta64(1, "m")', 'np.timedelta64(1, "s")'),
     "dropped feature": ("problem.py", "matrix[:, 3] = hours % 24", "matrix[:, 3] = 0"),
@@ -113,7 +113,7 @@ MUTATIONS = {
     "models delivered twice": ("tracking/copy_runs.py", "        if found:\n", "        if False:\n"),
     "outbox emptied before delivery": (
         "tracking/outbox.py",
-        '    transfer.run(run, conventions.experiment(), run.data.tags.get(SERVER_RUN, ""))',
+        "    transfer.run(run, experiment, known)",
         "    pass",
     ),
     "move without a lock": (
@@ -139,7 +139,7 @@ MUTATIONS = {
     "swallowed bounds": ("data/schema.py", "values < field.least", "values < -1e9"),
     "records out of order": ("data/schema.py", "for record in records]", "for record in records[::-1]]"),
     "unchecked checksum": ("model/bundle.py", "!= wanted:", "== None:"),
-    "unchecked format": ("model/bundle.py", "version > FORMAT", "version > 99"),
+    "unchecked format": ("model/bundle.py", "> FORMAT", "> 99"),
     "unchecked parity": ("training/export.py", "if not difference <= tolerance", "if False"),
     "foreign model": ("model/predictor.py", "!= expected:", "== None:"),
     "metric of the wrong rows": (

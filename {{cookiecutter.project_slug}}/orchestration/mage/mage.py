@@ -11,11 +11,10 @@ DATA = HERE.parents[1] / ".mage"
 SECRETS = ("DEFAULT_OWNER_PASSWORD", "JWT_SECRET", "MAGE_TRIGGER_TOKEN", "POSTGRES_PASSWORD")
 SETTINGS = {
     "MAGE_DATA_DIR": str(DATA),
-    "REQUIRE_USER_AUTHENTICATION": "true",
     "DEFAULT_OWNER_EMAIL": "owner@localhost",
     "DEFAULT_OWNER_USERNAME": "owner",
-    "HIDE_API_TRIGGER_TOKEN": "true",  # else Mage writes a trigger's token into its file
-    "DISABLE_AUTO_BROWSER_OPEN": "true",
+    # Unless it hides tokens, Mage writes a trigger's into its file.
+    **dict.fromkeys(("REQUIRE_USER_AUTHENTICATION", "HIDE_API_TRIGGER_TOKEN", "DISABLE_AUTO_BROWSER_OPEN"), "true"),
     "SERVER_VERBOSITY": "WARNING",
 }
 

@@ -107,7 +107,7 @@ def test_a_feature_that_tells_the_target_by_itself(require, dataset):
     number = next(i for i in range(matrix.shape[1]) if len(np.unique(matrix[:, i])) > 10)
     told = matrix[:, number].astype(float)
     target = told if problem.TASK == "regression" else (told > np.median(told)).astype(float)
-    with pytest.raises(UserError, match=f"tell the target {problem.FEATURES[number]}"):
+    with pytest.raises(UserError, match=f"predict the target {problem.FEATURES[number]}"):
         require(dataclasses.replace(dataset, target=target), Validation())
 
 

@@ -90,4 +90,7 @@ def alone(client: mlflow.MlflowClient, name: str) -> Iterator[None]:
 
 def _user() -> str:
     """The current user: the name on the server, else the machine's account."""
-    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):  # a container's account may have no name
+        return f"uid {os.getuid()}"
