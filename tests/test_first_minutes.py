@@ -106,8 +106,8 @@ def test_a_misspelt_setting_of_make_is_named(bake, deployment):
     said = project.make("help", "DAT=x.csv", "data=x y.csv").stderr
     assert re.search(r"nothing in this Makefile reads (DAT data|data DAT)", said), said
     text = project.text("Makefile")
-    known = set(re.findall(r"\$[({]([A-Z_]+)[),}]", text)) - set(re.findall(r"^([A-Z_]+) :?=", text, re.MULTILINE))
-    assert {"DATA", "ENV", "YES"} <= known
+    known = set(re.findall(r"\$[({$]([A-Z_]+)[^A-Z_]", text)) - set(re.findall(r"^([A-Z_]+) :?=", text, re.MULTILINE))
+    assert {"DATA", "ENV", "REASON", "YES"} <= known
     assert not project.make(
         "help", *(f"{name}=1" for name in sorted(known - {"MAKE", "MAKELEVEL", "MAKEFILE_LIST", "OS"}))
     ).stderr

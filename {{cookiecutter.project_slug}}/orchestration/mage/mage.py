@@ -24,10 +24,14 @@ def known_secrets() -> dict[str, str]:
     file = DATA / "secrets.env"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     found = dict(line.split("=", 1) for line in lines if "=" in line)
-    found = {name: secrets.token_hex(16) for name in SECRETS} | found
-    DATA.mkdir(exist_ok=True)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as to:
-        to.write("".join(f"{name}={value}\n" for name, value in found.items()))
+    if missing := {name: secrets.token_hex(16) for name in SECRETS if name not in found}:
+        found |= missing
+        DATA.mkdir(exist_ok=True)
+        # Whole or not at all: PostgreSQL keeps the first password.
+        new = DATA / f"secrets.{os.getpid()}"
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as to:
+            to.write("".join(f"{name}={value}\n" for name, value in found.items()))
+        new.replace(file)
     return found
 
 
@@ -79,6 +83,9 @@ def run(name: str, variables: dict[str, str]) -> None:
     known = sorted(Pipeline.get_all_pipelines(str(HERE)))
     if name not in known:
         sys.exit(f"error: PIPELINE={name} is none of {', '.join(known)}")
+    own = Pipeline.get(name, repo_path=str(HERE)).variables or {}
+    if strange := [each for each in variables if each not in own]:
+        sys.exit(f"error: {name} has no variable {strange[0]}; it has {', '.join(own) or 'none'}")
     db_connection.start_session()
     for block in Pipeline.get(name, repo_path=str(HERE)).blocks_by_uuid.values():
         print(f"[{block.uuid}]", flush=True)
@@ -112,6 +119,8 @@ def main() -> None:
     if given.action == "start":
         start(given.host, given.port)
     else:
+        if strange := [each for each in given.variables if "=" not in each]:
+            sys.exit(f"error: VARIABLES: {strange[0]!r} is no name=value; a value has no spaces")
         run(given.pipeline, dict(each.split("=", 1) for each in given.variables))
 
 

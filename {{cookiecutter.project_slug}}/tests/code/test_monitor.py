@@ -213,13 +213,17 @@ def test_features_that_are_many_or_have_strange_names_are_kept(log, predictor):
 
 
 def test_an_alert_that_could_not_be_posted_is_posted_at_the_next_look(log, predictor, monkeypatch, capsys):
-    posted, taken = [], requests.Response()
-    taken.status_code = 204
-    monkeypatch.setenv("ALERT_WEBHOOK", "http://127.0.0.1:9/")
+    posted, taken, refused = [], requests.Response(), requests.Response()
+    taken.status_code, refused.status_code, refused._content = 204, 200, b'{"error": {"message": "wrong token"}}'
+    monkeypatch.setenv("ALERT_WEBHOOK", "http://127.0.0.1:9/runs/secret")
     for ago in (2, 1):
         log.hour(predictor, ago, moved=True)
     monitor.watch()
-    assert "could not be posted" in capsys.readouterr().err
+    monkeypatch.setattr(requests, "post", lambda *_, **__: refused)
+    monitor.watch()
+    said = capsys.readouterr().err
+    assert said.count("could not be posted to 127.0.0.1") == 2
+    assert "secret" not in said
     monkeypatch.setattr(requests, "post", lambda *_, json, **__: posted.append(json) or taken)
     for _ in range(2):
         monitor.watch()

@@ -7,6 +7,7 @@ the block before has passed on: `--run={linear[run_id]}`.
 import json
 import os
 import shlex
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -17,10 +18,13 @@ if "custom" not in globals():
 OF_MAGE = ("MAGE_", "JWT_SECRET", "DEFAULT_OWNER_", "POSTGRES_")
 """The beginnings of variables that a command of the project need not know."""
 
+GRACE = 60
+"""Seconds after SIGTERM until a command that has not ended is killed."""
+
 
 @custom
 def command(*before, **variables):
-    """Run the command and show its output meanwhile; pass on the JSON of its last line, with the block's name.
+    """Run the command and show its output meanwhile; pass on the last line that is JSON, with the block's name.
 
     Raises:
         RuntimeError: it failed, with the reason that it gave, or took longer than `timeout` seconds.
@@ -37,9 +41,12 @@ def command(*before, **variables):
         "TRIGGER": f"mage {variables['pipeline_uuid']}",
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "encoding": "utf-8"}
-    running = subprocess.Popen([python, *words], cwd=project, env=environment, **pipes)
-    timer = threading.Timer(limit, running.terminate)
+    running = subprocess.Popen([python, *words], cwd=project, env=environment, start_new_session=True, **pipes)
+    # What the command has started itself gets the signals too.
+    timer = threading.Timer(limit, os.killpg, (running.pid, signal.SIGTERM))
+    last = threading.Timer(limit + GRACE, os.killpg, (running.pid, signal.SIGKILL))
     timer.start()
+    last.start()
     lines = [""]
     try:
         for line in running.stdout:
@@ -48,10 +55,12 @@ def command(*before, **variables):
         code, late = running.wait(), not timer.is_alive()
     finally:
         timer.cancel()
+        last.cancel()
         running.kill()
     if code and late:
         raise RuntimeError(f"{block} was stopped after {limit} s, its time limit")
     if code:
         reasons = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "ALARM "))]
         raise RuntimeError(f"{block} ended with {code}: {'; '.join(reasons[-5:] or lines[-1:])}")
-    return (json.loads(lines[-1]) if lines[-1].startswith("{") else {}) | {"block": block}
+    told = [line for line in lines if line.startswith("{")]
+    return (json.loads(told[-1]) if told else {}) | {"block": block}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -20,7 +21,6 @@ from pydantic import Field
 
 from .. import problem
 from ..base import params
-from ..base.errors import first_line
 from ..data import drift
 from ..data.drift import Drift, Lasting
 from ..model import bundle, fetch
@@ -213,9 +213,15 @@ def alert(found: Finding, rules: Drift) -> None:
     said = "; ".join(f"{name}: {why}" for name, why in causes.items())
     content: dict[str, Any] = {"text": f"{conventions.model_name()}: {said}", "causes": causes}
     try:
-        requests.post(address, json=content, timeout=10).raise_for_status()
+        answer = requests.post(address, json=content, timeout=10)
+        answer.raise_for_status()
+        # Some receivers, such as Mage, refuse a wrong token with an answer of status 200.
+        if answer.text.startswith("{") and answer.json().get("error"):
+            raise requests.RequestException(answer)
     except requests.RequestException as error:
-        print(f"warning: the alert could not be posted: {first_line(error)}", file=sys.stderr)
+        # The address may end with a token: it stays out of logs, and so does the error's own text.
+        where = urlsplit(address).hostname
+        print(f"warning: the alert could not be posted to {where} ({type(error).__name__})", file=sys.stderr)
         return
     told = " ".join({*causes, *found.looks[-1].alerted})
     with store.errors():

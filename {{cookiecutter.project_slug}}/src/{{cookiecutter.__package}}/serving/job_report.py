@@ -127,7 +127,8 @@ def markdown(card: dict[str, Any], given: Any, counts: Counts, seconds: float, s
         ["rows read", f"{counts.rows:,}"],
         ["scored", f"{counts.rows - counts.rejected:,}"],
         ["rejected", f"{counts.rejected:,} ({counts.rejected / max(counts.rows, 1):.2%})"],
-        ["files written", f"{counts.files:,}, {counts.up_to_date:,} were up to date"],
+        ["files written", f"{counts.files:,}"],
+        ["files up to date, not read", f"{counts.up_to_date:,}"],
         ["time", f"{seconds:.1f} s, {counts.rows / seconds:,.0f} rows/s"],
     ]
     failed = [f"- **error**: {reason}" for reason in (*counts.failed, *counts.refused)]

@@ -17,7 +17,7 @@ def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
     """An active MLflow run in the project's experiment; nested runs are its children."""
     store.connect()
     with store.errors():
-        if "MLFLOW_RUN_ID" not in os.environ:  # else `mlflow run` has made the run, in the experiment it was given
+        if not os.environ.get("MLFLOW_RUN_ID"):  # else `mlflow run` has made the run, in the experiment it was given
             mlflow.set_experiment(experiment_id=conventions.experiment())
         with mlflow.start_run(run_name=name, tags=tags) as active:
             yield Run(active.info.run_id)
