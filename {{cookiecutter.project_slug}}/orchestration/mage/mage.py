@@ -120,7 +120,7 @@ def main() -> None:
         start(given.host, given.port)
     else:
         if strange := [each for each in given.variables if "=" not in each]:
-            sys.exit(f"error: VARIABLES: {strange[0]!r} is no name=value; a value has no spaces")
+            sys.exit(f"error: {strange[0]!r} is no name=value; with spaces: VARIABLES='\"reason=new zones\"'")
         run(given.pipeline, dict(each.split("=", 1) for each in given.variables))
 
 
