@@ -55,7 +55,7 @@ def test_the_tests_of_a_level_pass_in_a_path_with_a_space(bake, problem, deploym
     project = bake(**NAMED, problem=problem, deployment=deployment, tracking=tracking, maturity_level=level)
     project.path = project.path.rename(tmp_path / "night bus").resolve()
     project.borrow_environment()
-    done = project.make("test", timeout=600)
+    done = project.make("test", timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
