@@ -5,9 +5,10 @@ FUZZ_SECONDS=600 FUZZ_SEED=7 make test-all ARGS="-k test_fuzz -n 1 -s"
 
 import json
 import os
+import threading
 
 import pytest
-from conftest import ROOT, service
+from conftest import ROOT, free_port, serving
 
 pytestmark = pytest.mark.slow
 PARTS = {
@@ -37,7 +38,10 @@ def test_damaged_input_gets_an_answer_or_one_line(part, bake):
         return json.loads(done.stdout.splitlines()[-1])
 
     if part == "wire":
-        with service(project, MODEL_URI="model") as port:
+        port = free_port()
+        with serving(project, port, MODEL_URI="model") as process:
+            # The service warns of each damaged request: a pipe that nobody reads would stop it.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
             told = tried(FUZZ_PORT=str(port))
     else:
         told = tried()
