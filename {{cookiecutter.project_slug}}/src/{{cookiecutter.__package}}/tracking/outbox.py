@@ -63,7 +63,7 @@ def deliver(run_id: str, model_uri: str = "") -> str:
     A run that cannot be delivered stays here; a warning gives the reason, and the address is empty.
     """
     try:
-        with _alone(seconds=300):  # trainings may end at the same time
+        with _alone():
             server = store.connect()
             with store.errors():
                 transfer = Transfer(_client(), server)
@@ -98,10 +98,10 @@ def _forget(artifacts: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(seconds: float = 0) -> Iterator[None]:
-    """Allow one delivery at a time, wait `seconds` for another one; the lock of a process that died is released."""
+def _alone() -> Iterator[None]:
+    """Allow one delivery at a time; the lock of a process that died is released."""
     FOLDER.mkdir(exist_ok=True)
-    lock = sqlite3.connect(FOLDER / "lock.db", timeout=seconds, isolation_level=None)
+    lock = sqlite3.connect(FOLDER / "lock.db", timeout=0, isolation_level=None)
     try:
         lock.execute("BEGIN EXCLUSIVE")
         yield
