@@ -67,6 +67,11 @@ def part(name):
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
+def trained():
+    """The project's trained model."""
+    return part("model.predictor").Predictor(part("model.bundle").read(pathlib.Path("model")))
+
+
 def damaged(rng, seeds):
     """One of the seeds with some bytes changed, cut, doubled or replaced."""
     body = bytearray(rng.choice(seeds))
@@ -135,7 +140,7 @@ def errors_in_one_line():
 
 def requests(rng):
     """The web service, called as gunicorn calls it: paths, headers, queries and bodies."""
-    predictor = part("model.predictor").Predictor(part("model.bundle").read(pathlib.Path("model")))
+    predictor = trained()
     app = part("serving.app").create_app(predictor)
     app.config["PROPAGATE_EXCEPTIONS"] = True
     example = part("problem").EXAMPLE
@@ -238,7 +243,7 @@ def wire(rng):
 
 def events(rng):
     """The worker: keys and values of a batch of events. Each gets one prediction or one dead letter."""
-    predictor = part("model.predictor").Predictor(part("model.bundle").read(pathlib.Path("model")))
+    predictor = trained()
     worker, topics = part("serving.worker"), part("serving.broker").Stream()
     example, identity = part("problem").EXAMPLE, part("problem").ID
 
@@ -272,20 +277,16 @@ def events(rng):
     return attempt
 
 
-def _tables(rng):
+def _tables():
     """A table of records as seeds: CSV with three dialects, and Parquet."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
-    schema, problem = part("data.schema"), part("problem")
-    raw = problem.sample(300, seed=1)
-    table = schema.table(raw)
-    sink = io.BytesIO()
-    pa.csv.write_csv(table.slice(0, 60), sink)
-    comma = sink.getvalue()
-    parquet = io.BytesIO()
+    table, text, parquet = part("data.schema").table(part("problem").sample(300, seed=1)), io.BytesIO(), io.BytesIO()
+    pa.csv.write_csv(table.slice(0, 60), text)
     pa.parquet.write_table(table, parquet)
+    comma = text.getvalue()
     semicolons = comma.replace(b",", b";").replace(b".", b",")
     return {
         ".csv": [comma, semicolons, b"\xef\xbb\xbf" + comma.replace(b"\n", b"\r\n")],
@@ -295,7 +296,7 @@ def _tables(rng):
 
 def training_files(rng):
     """Files to train on: read and cleaned, or refused in one line."""
-    seeds, read, clean, settings = _tables(rng), part("data.read"), part("data.clean"), part("base.params").Data()
+    seeds, read, clean, settings = _tables(), part("data.read"), part("data.clean"), part("base.params").Data()
     folder = pathlib.Path(tempfile.mkdtemp())
 
     def attempt():
@@ -316,7 +317,7 @@ def scored_files(rng):
     """Files to score: as many rows come out, scored or rejected, as a file has; or it is refused in one line."""
     import pyarrow.parquet
 
-    seeds, batch = _tables(rng), part("serving.batch")
+    seeds, batch = _tables(), part("serving.batch")
     folder = pathlib.Path(tempfile.mkdtemp())
     os.environ["MODEL_URI"] = str(pathlib.Path("model").resolve())
 
@@ -406,7 +407,7 @@ def logged(rng):
     log, lines, windows, truth = (
         part(f"monitoring.{name}") for name in ("prediction_log", "logged", "windows", "truth")
     )
-    predictor = part("model.predictor").Predictor(part("model.bundle").read(pathlib.Path("model")))
+    predictor = trained()
     records = part("model.predictor").RECORDS.validate_python([part("problem").EXAMPLE] * 5, strict=False)
     columns = part("data.schema").columns(records) | {
         part("model.predictor").PREDICTION: np.array(list("abcde"), object)

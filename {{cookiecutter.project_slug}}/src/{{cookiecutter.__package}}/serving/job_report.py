@@ -173,5 +173,5 @@ def main() -> int:
     pictures = {"predictions of this job and of the training data": seen.picture()} if seen.shares else {}
     reports.write(page.parent, page.stem, title, text, pictures)
     code = batch.report(counts, seconds)
-    print(f"{page} shows it in a browser")
+    print(f"report: {page}")
     return code

@@ -46,14 +46,14 @@ def candidate(estimator: str, path: str = "") -> dict[str, Any]:
     """Train one estimator on `path`, else on the data of params.toml; returns its run and its metric.
 
     Raises:
-        UserError: the training failed, or the tracking server has not got the model.
+        UserError: the training failed, or the tracking server did not receive the model.
     """
     settings = params.load()
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"estimator": estimator})})
     dataset = clean(*recipe.rows(settings.data, path))
     trained = train.train(dataset, settings, FOLDER / estimator)
     if not trained.model_uri:
-        raise UserError("the tracking server has not got the model: run it again")
+        raise UserError("the tracking server did not receive the model: run it again")
     return {"run_id": trained.run_id, "estimator": estimator, problem.METRIC: trained.card["metrics"][problem.METRIC]}
 
 

@@ -25,7 +25,7 @@ def run(tags: dict[str, str], name: str | None = None) -> Iterator[Run]:
     # The outbox does not have a run that `mlflow run` has made on the server.
     given = "" if local else os.environ.pop("MLFLOW_RUN_ID", "")
     with store.errors():
-        if "MLFLOW_RUN_ID" not in os.environ:  # else `mlflow run` has made the run, in the experiment it was given
+        if not os.environ.get("MLFLOW_RUN_ID"):  # else `mlflow run` has made the run, in the experiment it was given
             mlflow.set_experiment(experiment_id=conventions.experiment())
         active = mlflow.start_run(run_name=name, tags=tags)
         announced = "" if local else outbox.announce(active.info.run_id, tags, given)
