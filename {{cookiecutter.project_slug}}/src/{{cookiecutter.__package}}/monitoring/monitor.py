@@ -215,7 +215,7 @@ def alert(found: Finding, rules: Drift) -> None:
     try:
         answer = requests.post(address, json=content, timeout=10)
         answer.raise_for_status()
-        # Some receivers, such as Mage, refuse a wrong token with an answer of status 200.
+        # Some receivers refuse a wrong token with an answer of status 200.
         if answer.text.startswith("{") and answer.json().get("error"):
             raise requests.RequestException(answer)
     except requests.RequestException as error:
