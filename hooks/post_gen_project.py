@@ -10,9 +10,11 @@ ANSWERS = {
     "deployment": "{{ cookiecutter.deployment }}",
     "ci": "{{ cookiecutter.ci }}",
     "orchestrator": "{{ cookiecutter.orchestrator }}",
+    "parts": "yes" if LEVEL >= 2 or "{{ cookiecutter.deployment }}" == "batch" else "no",
 }
 RIDES, CHURN, OWN = ({"problem": answer} for answer in ("ride-duration", "churn", "own"))
 WEB, BATCH, STREAMING, SERVICE = ({"deployment": answer} for answer in ("web", "batch", "streaming", "web streaming"))
+PARTS = {"parts": "yes"}
 LOCAL, REMOTE, GITHUB, GITLAB = {"tracking": "local"}, {"tracking": "remote"}, {"ci": "github"}, {"ci": "gitlab"}
 BY_CI, MAGE = {"orchestrator": "ci"}, {"orchestrator": "mage"}
 DEVOPS, TRAINING, DELIVERY, OPERATION, BY_HAND, BY_REQUEST, BY_ITSELF = {"from": 1}, {"from": 2}, {"from": 3}, {"from": 4}, {"to": 1}, {"to": 2}, {"to": 3}
@@ -59,9 +61,10 @@ KEEP = {
     **each(f"{PACKAGE}base/", "progress", ".py", BATCH),
     **each(f"{PACKAGE}serving/", "broker health worker", ".py", STREAMING),
     **each(f"{PACKAGE}base/", "reports", ".py", TRAINING),
-    **each(f"{PACKAGE}data/", "data_lock drift", ".py", TRAINING),
+    **each(PACKAGE, "data/row_groups", ".py", PARTS),
+    **each(f"{PACKAGE}data/", "data_lock drift parts", ".py", TRAINING),
     **each(f"{PACKAGE}model/", "conformal explain fetch", ".py", TRAINING),
-    **each(f"{PACKAGE}training/", "evaluate explanations plots tune", ".py", TRAINING),
+    **each(f"{PACKAGE}training/", "disk evaluate explanations plots tune", ".py", TRAINING),
     **each(f"{PACKAGE}tools/", "copy_model", ".py", DEVOPS),
     **each(f"{PACKAGE}tools/", "get_data registry reproduce", ".py", TRAINING),
     **each(PACKAGE, "pipeline registry", "", TRAINING),
@@ -89,7 +92,7 @@ KEEP = {
     **each("", ".devcontainer .dockerignore .pre-commit-config.yaml Dockerfile SECURITY.md compose.yaml tests", "", DEVOPS),
     **each("tests/code/test_", "batch", ".py", BATCH),
     **each("tests/code/test_", "stream", ".py", STREAMING),
-    **each("tests/code/test_", "conformal data_lock download drift evaluate explain fetch registry tune", ".py", TRAINING),
+    **each("tests/code/test_", "conformal data_lock download drift engines evaluate explain fetch registry tune", ".py", TRAINING),
     **each("tests/code/test_", "gate", ".level2.py", TRAINING, BY_REQUEST),
     **each("tests/code/test_", "gate", ".level3.py", DELIVERY),
     **each("tests/code/test_", "ab_report ab_split following truth verdict", ".py", DELIVERY),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,11 +174,28 @@ def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: pa
     Raises:
         UserError: there is no such estimator, or it refuses one of its parameters.
     """
+    with refusals():
+        return unfitted(settings).fit(features, target)
+
+
+def unfitted(settings: params.Params) -> Any:
+    """The estimator that `params.toml` names.
+
+    Raises:
+        UserError: as `fit`.
+    """
     model = settings.model
-    try:
+    with refusals():
         for table in model.tables:
             find(table)
-        return build(model.estimator, model.parameters, settings.data.seed).fit(features, target)
+        return build(model.estimator, model.parameters, settings.data.seed)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """What an estimator says about its parameters becomes a UserError."""
+    try:
+        yield
     except (ValueError, TypeError) as error:
         raise UserError(f"params.toml [model]: {' '.join(str(error).split())[:300]}") from None
 

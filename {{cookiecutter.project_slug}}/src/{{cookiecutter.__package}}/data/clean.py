@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -38,6 +37,11 @@ class Dataset:
         return len(self.target)
 
     @property
+    def rows(self) -> int:
+        """The number of rows that it describes: its own."""
+        return len(self)
+
+    @property
     def span(self) -> tuple[str, str]:
         """The first and the last time, ISO 8601; empty if the problem has no time."""
         if not problem.TIME:
@@ -47,17 +51,26 @@ class Dataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash that is the same for the same rows, whatever file, format or time resolution they came in."""
-        digest = hashlib.sha256()
-        for name, values in [*sorted(self.columns.items()), (problem.TARGET, self.target)]:
-            digest.update(name.encode())
-            digest.update(values.tobytes() if values.dtype != object else "\0".join(map(str, values)).encode())
-        return digest.hexdigest()[:16]
+        """A hash that is the same for the same rows, whatever file, format, order or time resolution they came in."""
+        return f"{self.digest:016x}"
+
+    @functools.cached_property
+    def digest(self) -> int:
+        """The sum of the rows' hashes, modulo 2**64: that of all rows is the sum of those of any parts of them."""
+        ordered = replace(self, columns=dict(sorted(self.columns.items())))
+        return int(ordered.hashes(seed=0).sum(dtype=np.uint64))
+
+    def hashes(self, seed: int) -> NDArray[np.uint64]:
+        """A hash of each row, shape (n,), the same for equal rows; another `seed` gives others."""
+        import pandas as pd  # a service does not have it
+
+        rows = pd.DataFrame({**self.columns, "": self.target})
+        return np.asarray(pd.util.hash_pandas_object(rows, index=False, hash_key=f"{seed:016}"[:16]), np.uint64)
 
     def take(self, rows: slice | NDArray[np.int64]) -> Dataset:
         """Some of the rows, as a new data set."""
         columns = {name: each[rows] for name, each in self.columns.items()}
-        return replace(self, columns=columns, target=self.target[rows], places=self.places[rows])
+        return Dataset(self.name, columns, self.target[rows], self.rows_read, self.dropped, self.places[rows])
 
 
 def clean(name: str, raw: Columns) -> Dataset:
@@ -66,6 +79,15 @@ def clean(name: str, raw: Columns) -> Dataset:
     Raises:
         UserError: no row is left.
     """
+    cleaned = usable(name, raw)
+    if not len(cleaned):
+        said = ", ".join(f"{count:,} {rule}" for rule, count in cleaned.dropped.items())
+        raise UserError(f"{name}: no row is left of {cleaned.rows_read:,} ({said or 'it is empty'})")
+    return cleaned
+
+
+def usable(name: str, raw: Columns) -> Dataset:
+    """What `clean` returns, which may be no row at all."""
     target = raw[schema.TRUE] if schema.TRUE in raw else problem.target(problem.prepare(raw))
     raw = prepared(raw)
     rules = [*schema.violations(raw, needed=[problem.TIME]), (f"{problem.TARGET} missing", np.isnan(target))]
@@ -85,9 +107,6 @@ def clean(name: str, raw: Columns) -> Dataset:
         reasons = list(schema.refusals(columns))
         dropped |= collections.Counter(filter(None, reasons))
         cleaned = cleaned.take(np.flatnonzero([not reason for reason in reasons]))
-    if not len(cleaned):
-        said = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items())
-        raise UserError(f"{name}: no row is left of {len(target):,} ({said or 'it is empty'})")
     return cleaned
 
 
@@ -144,7 +163,7 @@ def describe(dataset: Dataset) -> Iterable[str]:
     """Lines to print: the number of rows, their time span or class shares, and what was dropped and why."""
     first, last = dataset.span
     when = f", {first[:10]} to {last[:10]}" if first else ""
-    yield f"{len(dataset):,} of {dataset.rows_read:,} rows from {dataset.name}{when}"
+    yield f"{dataset.rows:,} of {dataset.rows_read:,} rows from {dataset.name}{when}"
     if problem.TASK != "regression":
         counted = zip(*np.unique(dataset.target, return_counts=True), strict=True)
         shares = ", ".join(f"{int(each)}: {count / len(dataset):.1%}" for each, count in counted)

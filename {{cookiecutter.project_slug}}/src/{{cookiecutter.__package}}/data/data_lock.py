@@ -88,8 +88,7 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
     source = source or settings.source
     if "://" not in source:
         name, columns = read.rows(settings, source)
-        if source and (different := difference(Path(source))):
-            print(f"warning: {different}", file=sys.stderr)
+        warn(source)
         return name, columns
     path = fetch(source)
     columns = read.read(path)
@@ -192,6 +191,12 @@ def difference(path: Path) -> str:
         f"{name} is not the file that {FILE.name} names ({entry['rows']:,} rows, {entry['sha256'][:12]}): "
         f"`make data` brings that one back, `make data KEEP={name}` names this one"
     )
+
+
+def warn(source: str) -> None:
+    """Print a warning if `source` is a file that differs from the lock's entry."""
+    if source and (different := difference(Path(source))):
+        print(f"warning: {different}", file=sys.stderr)
 
 
 def restore_all() -> Iterator[str]:

@@ -8,7 +8,7 @@ import functools
 import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,8 +107,10 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
     return (source, read(Path(source))) if source else (SAMPLE, problem.sample(settings.sample_rows, settings.seed))
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
+def read(path: Path, groups: Sequence[int] = (), written: Dialect | None = None) -> dict[str, NDArray[Any]]:
     """The columns of `problem.RAW` from a Parquet or CSV file or a folder of them, each of shape (n,), under their own names.
+
+    `groups` are the row groups to read of a Parquet file; `written` is how a CSV file is written, if that is known.
 
     Raises:
         UserError: the file is missing or damaged, a column is missing or has the wrong type, or a value is unreadable.
@@ -125,14 +127,16 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
             raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
         return [given[name] for name in kinds]
 
-    found, written = table(path, wanted)
+    found, own = table(path, wanted, groups)
     return {
-        name: column(values, name, kind, written)
+        name: column(values, name, kind, written or own)
         for (name, kind), values in zip(kinds.items(), found.columns, strict=True)
     }
 
 
-def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tuple[pa.Table, Dialect]:
+def table(
+    path: Path, wanted: Callable[[Sequence[str]], list[str]] = list, groups: Sequence[int] = ()
+) -> tuple[pa.Table, Dialect]:
     """The columns of a file that `wanted` selects by name, as text for a CSV file; and the file's dialect.
 
     The files of a folder are read in the order of their names.
@@ -142,18 +146,28 @@ def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tu
     """
     if path.is_dir():
         return _folder(path, wanted)
+    with readable(path) as kind:
+        if kind == "parquet":
+            file = pa.parquet.ParquetFile(path)
+            return file.read_row_groups(list(groups or range(file.num_row_groups)), wanted(file.schema_arrow.names)), STANDARD  # fmt: skip
+        found = dialect_of(path)
+        with pa.input_stream(str(path), compression="detect") as stream:
+            return pa.csv.read_csv(stream, **found.options()).select(wanted(found.names)), found
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[str]:
+    """The format of a file; within it, errors of reading are told in one line.
+
+    Raises:
+        UserError: the file is missing or damaged, or has another format.
+    """
     if not path.exists():
         raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
     if not (kind := form(path.name)):
         raise UserError(f"{path}: only {', '.join(FORMATS)} files can be read")
     try:
-        if kind == "parquet":
-            file = pa.parquet.ParquetFile(path)
-            return file.read(columns=wanted(file.schema_arrow.names)), STANDARD
-        with pa.input_stream(str(path), compression="detect") as stream:
-            found = dialect(stream.read(HEAD_BYTES), path)
-        with pa.input_stream(str(path), compression="detect") as stream:
-            return pa.csv.read_csv(stream, **found.options()).select(wanted(found.names)), found
+        yield kind
     except (
         pa.ArrowException,
         OSError,
@@ -163,18 +177,44 @@ def table(path: Path, wanted: Callable[[Sequence[str]], list[str]] = list) -> tu
         raise UserError(f"{path} is not a readable {kind} file: {first_line(error)}") from None
 
 
-def _folder(path: Path, wanted: Callable[[Sequence[str]], list[str]]) -> tuple[pa.Table, Dialect]:
-    parts = [table(each, wanted) for each in sorted(path.iterdir()) if form(each.name)]
-    if not parts:
+def dialect_of(path: Path) -> Dialect:
+    """The dialect of a CSV file, from its beginning."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        return dialect(stream.read(HEAD_BYTES), path)
+
+
+def files(path: Path) -> list[Path]:
+    """The data files of a folder in the order of their names, or the file itself.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    found = sorted(each for each in path.iterdir() if form(each.name)) if path.is_dir() else [path]
+    if not found:
         raise UserError(f"{path} has no {', '.join(FORMATS)} files")
-    marks, dates = {each.decimal for _, each in parts}, {each.dates for _, each in parts}
-    written = STANDARD._replace(decimal=min(marks), dates=max(dates))
+    return found
+
+
+def _folder(path: Path, wanted: Callable[[Sequence[str]], list[str]]) -> tuple[pa.Table, Dialect]:
+    parts = [table(each, wanted) for each in files(path)]
+    written = common(path, [each for _, each in parts])
     try:
-        if len(dates - {""}) > 1:
-            raise pa.ArrowInvalid("dates begin with the day in some of them, with the month in others")
         return pa.concat_tables([part for part, _ in parts], promote_options="permissive"), written
     except pa.ArrowException as error:
         raise UserError(f"the files of {path} do not fit together: {first_line(error)}") from None
+
+
+def common(path: Path, dialects: Sequence[Dialect]) -> Dialect:
+    """How numbers and dates are written in all files of a folder.
+
+    Raises:
+        UserError: dates are written in two ways.
+    """
+    marks, dates = {each.decimal for each in dialects}, {each.dates for each in dialects}
+    if len(dates - {""}) > 1:
+        said = "dates begin with the day in some of them, with the month in others"
+        raise UserError(f"the files of {path} do not fit together: {said}")
+    return STANDARD._replace(decimal=min(marks), dates=max(dates))
 
 
 def column(values: pa.Array | pa.ChunkedArray, name: str, kind: type, written: Dialect = STANDARD) -> NDArray[Any]:

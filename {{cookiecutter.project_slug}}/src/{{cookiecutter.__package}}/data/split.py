@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from .. import problem
 from ..base.errors import UserError
@@ -23,9 +23,12 @@ def split(dataset: Dataset, validation_share: float, seed: int = 42) -> tuple[Da
     if problem.TIME:
         chosen = np.arange(len(dataset)) >= round(len(dataset) * (1 - validation_share))
     else:
-        rows = pd.DataFrame({**dataset.columns, "": dataset.target})
-        hashes = pd.util.hash_pandas_object(rows, index=False, hash_key=f"{seed:016}"[:16])
-        chosen = (hashes / 2.0**64 < validation_share).to_numpy()
+        chosen = drawn(dataset, validation_share, seed)
     if not chosen.any() or chosen.all():
         raise UserError(f"{dataset.name}: {len(dataset)} usable rows are too few to train and to validate")
     return dataset.take(np.flatnonzero(~chosen)), dataset.take(np.flatnonzero(chosen))
+
+
+def drawn(dataset: Dataset, share: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows are among a `share` of them that a hash of the row and `seed` chooses, shape (n,)."""
+    return dataset.hashes(seed) / 2.0**64 < share

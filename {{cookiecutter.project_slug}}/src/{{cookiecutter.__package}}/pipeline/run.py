@@ -12,11 +12,12 @@ import mlflow
 
 from ..base import params, reports
 from ..base.errors import UserError
-from ..data import clean, data_lock
+from ..data import clean, data_lock, parts, schema
 from ..data.split import split
 from ..registry import model_card, versions
 from ..tracking import conventions, store
-from ..training import train
+from ..training import recipe, train
+from ..training.train import Sides
 from . import gate, validate
 
 
@@ -34,31 +35,48 @@ def say(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def run(path: str = "", folder: Path = params.ROOT, fit: Callable[..., conventions.Run] = train.train) -> str:
+def run(
+    path: str = "",
+    folder: Path = params.ROOT,
+    engine: str = "memory",
+    fit: Callable[..., conventions.Run] = train.train_on,
+) -> str:
     """Run every step on `path`, else on the data of params.toml; returns the number of the registered version.
 
-    Reports go to `reports` in `folder`, the model of `fit` to `model`.
+    Reports go to `reports` in `folder`, the model of `fit` to `model`. With another `engine` than `memory`, data and
+    model are checked on a sample of the rows.
 
     Raises:
         UserError: the data are unfit, the training failed, or the gate refused the model; then nothing is registered.
     """
+    with contextlib.ExitStack() as held:
+        return _run(path, folder, engine, fit, held)
+
+
+def _run(path: str, folder: Path, engine: str, fit: Callable[..., conventions.Run], held: contextlib.ExitStack) -> str:
     settings = params.load()
     with step("data"):
-        name, raw = data_lock.rows(settings.data, path)
-        dataset = clean.clean(name, raw)
-        say("\n  ".join(clean.describe(dataset)))
+        if engine == "memory":
+            name, raw = data_lock.rows(settings.data, path)
+            dataset = clean.clean(name, raw)
+            for line in clean.describe(dataset):
+                say(line)
+            sides = Sides(*split(dataset, settings.data.validation_share, settings.data.seed))
+        else:
+            sides = held.enter_context(train.opened(engine, settings, path, say))
+            dataset = parts.both(sides.older, sides.newest)
+            raw = {**dataset.columns, schema.TRUE: dataset.target}
     with step("validate"):
         champion = versions.loaded()
         known = champion.model.card if champion.model else {}
         report = validate.require(dataset, raw, validate.Validation.load(), known, folder / "reports")
         say("fit to train on (reports/data.html)")
     with step("train"):
-        trained = fit(dataset, settings, folder / "model", say)
+        trained = fit(sides, settings, folder / "model", say)
         if not trained.model_uri:
             raise UserError("the tracking server did not receive the model, so none is registered: run it again")
     with step("gate"):
-        _, newest = split(dataset, settings.data.validation_share, settings.data.seed)
-        judged = gate.judge(trained, champion, newest, settings, path or settings.data.source)
+        judged = gate.judge(trained, champion, sides.newest, settings, path or settings.data.source)
         say("\n  ".join(judged.lines))
     with step("register"):
         text = model_card.markdown(trained.card, report + judged.report)
@@ -82,4 +100,6 @@ def main() -> None:
     """`make pipeline`: train on DATA or on the generated sample, and register what passes the gate."""
     parser = argparse.ArgumentParser(prog="make pipeline", description=main.__doc__)
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make pipeline DATA=...)")
-    run(parser.parse_args().data)
+    parser.add_argument("--engine", choices=recipe.ENGINES, default=recipe.ENGINES[0], help="where the rows are held")
+    given = parser.parse_args()
+    run(given.data, engine=given.engine)

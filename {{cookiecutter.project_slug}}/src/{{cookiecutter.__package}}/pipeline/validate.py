@@ -58,7 +58,7 @@ def checks(dataset: Dataset, rules: Validation) -> list[Check]:
         if choice not in seen[field.name]
     ]
     found = [
-        Check("usable rows", f"{len(dataset):,}", f"at least {rules.min_rows:,}", len(dataset) >= rules.min_rows),
+        Check("usable rows", f"{dataset.rows:,}", f"at least {rules.min_rows:,}", dataset.rows >= rules.min_rows),
         _share("dropped rows", dropped, rules.max_dropped_share),
         _share("repeated rows", repeated, rules.max_duplicate_share),
         _none("columns with one value only", constant),

@@ -20,7 +20,8 @@ import pyarrow.parquet
 
 from ..base.errors import UserError
 from ..base.params import PACKAGE
-from . import job, served_model, storage, tables
+from ..data.row_groups import together
+from . import job, served_model, storage
 from .job import Batch, Counts, Job, Unit
 from .served_model import Served
 from .storage import Place
@@ -125,7 +126,7 @@ def _parts(unit: Unit) -> Iterator[tuple[Place, str]]:
                 continue
             with source.system.open_input_file(source.path) as file:
                 metadata = pa.parquet.ParquetFile(file).metadata
-            for groups in tables.together(metadata, PART_ROWS):
+            for groups in together(metadata, PART_ROWS):
                 yield replace(source, groups=tuple(groups)), below
 
 

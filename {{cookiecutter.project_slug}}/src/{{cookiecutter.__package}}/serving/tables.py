@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from ..data.read import HEAD_BYTES, STANDARD, Dialect, dialect
+from ..data.row_groups import together
 from . import storage
 from .storage import Place
 
@@ -87,28 +88,13 @@ def _parquet(where: Place, rows: int, opened: contextlib.ExitStack) -> Reading:
         done = (
             sum(parquet.metadata.row_group(group).num_rows for group in range(where.groups[0])) if where.groups else 0
         )
+        # pyarrow keeps what it reads ahead until all of it is read, so it must not read ahead the whole file.
         for groups in together(parquet.metadata, rows, where.groups):
             for batch in parquet.iter_batches(rows, row_groups=groups):
                 yield batch, pa.array(np.arange(done + 1, done + batch.num_rows + 1))
                 done += batch.num_rows
 
     return Reading(parquet.schema_arrow, frozenset(), batches())
-
-
-def together(metadata: pa.parquet.FileMetaData, rows: int, chosen: Sequence[int] = ()) -> Iterator[list[int]]:
-    """The row groups of a file, or those chosen, grouped so that each group has a batch's rows.
-
-    pyarrow keeps what it reads ahead until all of it is read, so it must not read ahead the whole file.
-    """
-    groups, held = [], 0
-    for group in chosen or range(metadata.num_row_groups):
-        groups.append(group)
-        held += metadata.row_group(group).num_rows
-        if held >= rows:
-            yield groups
-            groups, held = [], 0
-    if groups:
-        yield groups
 
 
 def _csv(where: Place, opened: contextlib.ExitStack) -> Reading:

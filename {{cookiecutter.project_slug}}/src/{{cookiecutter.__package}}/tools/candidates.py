@@ -12,12 +12,12 @@ from .. import metrics, problem
 from ..base import params
 from ..base.errors import UserError
 from ..data import data_lock
-from ..data.clean import Dataset, clean, describe
-from ..data.split import split
+from ..data.clean import clean, describe
 from ..model import bundle, fetch
 from ..pipeline import run, validate
 from ..tracking import conventions, store
 from ..training import recipe, train
+from ..training.train import Sides
 
 FOLDER = params.ROOT / ".cache" / "candidates"
 
@@ -63,17 +63,16 @@ def register(runs: list[str], path: str = "", folder: Path = params.ROOT) -> str
     Raises:
         UserError: the runs cannot be compared, or the gate refused the best one.
     """
-    return run.run(path, folder, partial(best, runs))
+    return run.run(path, folder, fit=partial(best, runs))
 
 
-def best(runs: list[str], dataset: Dataset, settings: params.Params, output: Path, say: train.Say) -> conventions.Run:
+def best(runs: list[str], sides: Sides, settings: params.Params, output: Path, say: train.Say) -> conventions.Run:
     """The best of some runs, in place of a training: its bundle is written to `output`.
 
     Raises:
         UserError: a run has no model, or was trained on other data.
     """
-    older, newest = split(dataset, settings.data.validation_share, settings.data.seed)
-    wanted = conventions.tags(older, newest)["data_fingerprint"]
+    wanted = conventions.tags(sides.older, sides.newest)["data_fingerprint"]
     bundles = [bundle.read(fetch.folder(f"runs:/{each}/model")) for each in runs]
     for each in bundles:
         score = each.card["metrics"][problem.METRIC]

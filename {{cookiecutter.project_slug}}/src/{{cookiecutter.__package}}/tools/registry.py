@@ -15,7 +15,7 @@ from ..base.params import ROOT
 from ..registry import champion_log, model_card, versions
 from ..tracking import conventions, store
 
-TRACED = ("git_commit", "git_dirty", "data_source", "data_fingerprint", "data_span", "lock_fingerprint", "template_version", "team", "trigger")  # fmt: skip
+TRACED = ("git_commit", "git_dirty", "data_source", "data_fingerprint", "data_span", "engine", "lock_fingerprint", "template_version", "team", "trigger")  # fmt: skip
 """The tags of a run that show the origin of its model."""
 
 

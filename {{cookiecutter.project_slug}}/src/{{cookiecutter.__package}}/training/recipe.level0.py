@@ -21,6 +21,9 @@ rows = read.rows
 loader = load
 """The module with which MLflow loads a logged model."""
 
+ENGINES = ("memory",)
+"""Where the rows of a training can be held."""
+
 
 def measure(
     older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params

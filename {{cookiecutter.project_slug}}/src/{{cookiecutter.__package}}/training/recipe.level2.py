@@ -27,6 +27,9 @@ rows = data_lock.rows
 loader = conformal
 """The module with which MLflow loads a logged model."""
 
+ENGINES = ("memory", "disk")
+"""Where the rows of a training can be held."""
+
 
 def measure(
     older: Dataset, newest: Dataset, seen: NDArray[Any], scores: NDArray[Any], settings: params.Params

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import estimators, metrics, problem
 from ..base import params
@@ -26,22 +30,55 @@ from . import export, recipe
 Say = Callable[[str], None]
 
 
+class Sides(NamedTuple):
+    """Training rows and validation rows, what fits an estimator on the former, and the name of that engine."""
+
+    older: Dataset
+    newest: Dataset
+    fit: Callable[[NDArray[np.float32], NDArray[np.float64], params.Params], Any] = estimators.fit
+    engine: str = "memory"
+
+
+def opened(engine: str, settings: params.Params, source: str, say: Say = print) -> AbstractContextManager[Sides]:
+    """The rows of `source`, else of params.toml or of the generated sample, as an engine holds them; describes them.
+
+    Raises:
+        UserError: they cannot be read, too few are usable, or the engine cannot fit the estimator.
+    """
+    if engine != "memory":
+        held = importlib.import_module(f".{engine}", __package__)
+        return held.sides(settings, source, say)  # type: ignore[no-any-return]
+    dataset = clean(*recipe.rows(settings.data, source))
+    for line in describe(dataset):
+        say(line)
+    return nullcontext(Sides(*split(dataset, settings.data.validation_share, settings.data.seed)))
+
+
 def train(dataset: Dataset, settings: params.Params, output: Path, say: Say = print) -> Run:
-    """Fit on the older rows, measure on the newest, write the bundle to `output` and log one MLflow run.
+    """Split the rows and `train_on` them.
 
     Raises:
         UserError: too few rows, a bad setting, or a bundle that differs from its estimator.
     """
-    older, newest = split(dataset, settings.data.validation_share, settings.data.seed)
+    return train_on(Sides(*split(dataset, settings.data.validation_share, settings.data.seed)), settings, output, say)
+
+
+def train_on(sides: Sides, settings: params.Params, output: Path, say: Say = print) -> Run:
+    """Fit on the older rows, measure on the newest, write the bundle to `output` and log one MLflow run.
+
+    Raises:
+        UserError: as `train`.
+    """
+    older, newest = sides.older, sides.newest
     since = f" from {newest.span[0][:10]} on" if problem.TIME else ""
-    say(f"{len(older):,} rows to train on, {len(newest):,}{since} to validate with")
+    say(f"{older.rows:,} rows to train on, {newest.rows:,}{since} to validate with")
     name = f"{settings.model.estimator} on {Path(older.name).name}"
-    tags = conventions.tags(older, newest)
+    tags = conventions.tags(older, newest) | {"engine": sides.engine}
     with training_run.run(tags, name) as run:
         conventions.log_inputs(older, newest, settings)
         features = problem.features(older.columns)
         started = time.perf_counter()
-        estimator = estimators.fit(features, older.target, settings)
+        estimator = sides.fit(features, older.target, settings)
         say(f"fitted {settings.model.estimator} in {time.perf_counter() - started:.1f} s")
         content, kept = export.export(estimator, settings, say)
         built = Bundle(content, card(run.run_id, tags, older, newest, settings) | kept)
@@ -92,8 +129,8 @@ def card(run_id: str, tags: dict[str, str], older: Dataset, newest: Dataset, set
             "name": older.name,
             "fingerprint": tags["data_fingerprint"],
             "span": tags["data_span"],
-            "train_rows": len(older),
-            "validation_rows": len(newest),
+            "train_rows": older.rows,
+            "validation_rows": newest.rows,
             "dropped": older.dropped,
         },
         "features": list(problem.FEATURES),
@@ -140,9 +177,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make train", description=main.__doc__)
     parser.add_argument("--data", default="", help="a data file (make train DATA=...)")
     parser.add_argument("--output", type=Path, default=params.ROOT / "model", help="folder for the bundle")
+    parser.add_argument("--engine", choices=recipe.ENGINES, default=recipe.ENGINES[0], help="where the rows are held")
     given = parser.parse_args()
     settings = params.load()
-    dataset = clean(*recipe.rows(settings.data, given.data))
-    print("\n".join(describe(dataset)))
-    trained = train(dataset, settings, given.output)
+    with opened(given.engine, settings, given.data) as sides:
+        trained = train_on(sides, settings, given.output)
     print(f"run {trained.run_id} (look at it: {conventions.look()})")
