@@ -59,6 +59,9 @@ def where(found):
         if values != set(CHOICES[question]):
             said.append(f"{question} {', '.join(sorted(values))}")
     least = min(each[2] for each in found)
+    first = {deployment: min(each[2] for each in found if each[0] == deployment) for deployment, *_ in found}
+    if early := sorted(answer for answer, level in first.items() if level < max(first.values())):
+        return f"level {max(first.values())} on; deployment {', '.join(early)}: level {least} on"
     return "; ".join([*([f"level {least} on"] if least > "0" else []), *said]) or "all"
 
 

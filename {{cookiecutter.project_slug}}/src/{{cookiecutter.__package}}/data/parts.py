@@ -5,12 +5,13 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
@@ -107,7 +108,8 @@ def find(source: str) -> list[Part]:
     if "://" in source:
         raise UserError(f"{source} can only be read into memory: leave out ENGINE, or put the file on a disk first")
     found, dialects = [], []
-    for path in read.files(Path(source)):
+    # Absolute: an executor works in a folder of its own.
+    for path in read.files(Path(source).absolute()):
         with read.readable(path) as kind:
             if kind == "parquet":
                 groups = together(pyarrow.parquet.read_metadata(path), ROWS)
@@ -178,6 +180,17 @@ def split(
         raise UserError(f"{name} changed while it was read: run it again")
     known = {"name": name, "rows_read": first[-1], "dropped": dict(dropped)}
     return parts, cut, replace(train, **known), replace(validation, **known)
+
+
+def matrices(
+    numbers: Iterable[pa.RecordBatch], listed: Sequence[Part], cut: Cut, names: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Features and target of the training rows of parts, a batch each with columns of these names; `numbers` say which parts."""
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            older, _ = sides(listed[number], cut)
+            columns = [*problem.features(older.columns).T, older.target.astype(np.float32)]
+            yield pa.record_batch([np.ascontiguousarray(column) for column in columns], list(names))
 
 
 def both(older: Dataset, newest: Dataset) -> Sample:

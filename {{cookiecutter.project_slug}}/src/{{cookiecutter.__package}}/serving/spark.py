@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
+from ..base import spark
 from ..base.errors import UserError
-from ..base.params import PACKAGE
 from ..data.row_groups import together
 from . import job, served_model, storage
 from .job import Batch, Counts, Job, Unit
 from .served_model import Served
 from .storage import Place
-
-try:
-    from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
-except ImportError:
-    raise UserError("Spark is not installed here: run `make spark`") from None
 
 PART_ROWS = 1_000_000
 """A task of an executor has about this many rows of a Parquet file; a CSV file is one task."""
@@ -71,8 +59,6 @@ class SparkJob(Job):
         _remove(partial)
         try:
             self._on_spark(unit, partial)
-        except PySparkException as error:
-            raise UserError(f"Spark: {_reason(error)}") from None
         finally:
             _remove(partial)
 
@@ -83,12 +69,8 @@ class SparkJob(Job):
             Unit([(source, below)], partial / f"scored/part-{number:05}.parquet")
             for number, (source, below) in enumerate(_parts(unit))
         ]
-        with tempfile.TemporaryDirectory() as scratch:
-            session = _session(Path(scratch))
-            try:
-                done = session.sparkContext.parallelize(parts, len(parts)).map(work).collect()
-            finally:
-                session.stop()
+        with spark.session() as session:
+            done = session.sparkContext.parallelize(parts, len(parts)).map(work).collect()
         for each in done:
             if each.error:
                 raise UserError(each.error)
@@ -188,34 +170,3 @@ def _move(files: list[str], folder: Place) -> set[str]:
 def _remove(folder: Place) -> None:
     if folder.info().type == pa.fs.FileType.Directory:
         folder.system.delete_dir(folder.path)
-
-
-def _session(scratch: Path) -> SparkSession:
-    """A session whose executors can import this package."""
-    archive = shutil.make_archive(str(scratch / "package"), "zip", PACKAGE.parent, PACKAGE.name)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Errors come back as exceptions; what Java logs about them, and about itself, is hidden.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")
-    master = os.environ.get("SPARK_MASTER", "local[*]")
-    if master.startswith("local"):
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    builder = SparkSession.builder.appName(PACKAGE.name).master(master)
-    settings = {
-        "spark.log.level": "OFF",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-        "spark.submit.pyFiles": archive,
-    }
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    try:
-        return builder.getOrCreate()
-    except (PySparkException, RuntimeError, OSError) as error:
-        raise UserError(f"Spark does not start ({_reason(error)}): it needs Java 17 on PATH or in JAVA_HOME") from None
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if UserError.__name__ in line]
-    return (said or lines or [type(error).__name__])[0][:200]

@@ -45,7 +45,9 @@ def reproduce(number: str) -> dict[str, tuple[float, float]]:
         raise UserError(f"commit {commit[:12]} cannot be checked out: {done.stderr.strip().splitlines()[-1]}")
     try:
         print(f"checked out {commit[:12]}", flush=True)
-        words = [*_data(tree, source), *(["--engine", traced["engine"]] if traced["engine"] == "disk" else [])]
+        words = _data(tree, source)
+        if traced["engine"] in ("disk", "spark"):
+            words += ["--engine", traced["engine"]]
         return _compare(tree, _python(tree, traced["lock_fingerprint"]), traced, words)
     finally:
         _remove(tree)

@@ -60,6 +60,7 @@ def unfitted(settings: params.Params, engine: str) -> Any:
 
 def loaded(estimator: Any, booster: xgboost.Booster) -> Any:
     """The estimator with trees that were fitted elsewhere."""
+    booster.feature_names = None
     estimator.load_model(booster.save_raw("ubj"))
     return estimator
 

@@ -27,7 +27,7 @@ rows = data_lock.rows
 loader = conformal
 """The module with which MLflow loads a logged model."""
 
-ENGINES = ("memory", "disk")
+ENGINES = ("memory", "disk", "spark")
 """Where the rows of a training can be held."""
 
 
