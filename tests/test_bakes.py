@@ -115,7 +115,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_920), "1": (24, 2_920), "2": (44, 6_050), "3": (55, 7_910), "4": (64, 9_290)}
+BUDGETS = {"0": (24, 2_920), "1": (24, 2_920), "2": (44, 6_010), "3": (55, 7_850), "4": (62, 9_230)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 
