@@ -39,7 +39,7 @@ MUTATIONS = {
     "batch: killed job's partial left": ("batch", "serving/tables.py", 'endswith(".partial")', 'endswith(".never")'),
     "batch: stale output kept": ("batch", "serving/job.py", '"input_state": unit.state(),', '"input_state": "",'),
     "batch: any share refused": ("batch", "serving/job.py", "if rejected > count *", "if rejected > count + count *"),
-    "batch: date beyond the last": ("batch", "serving/storage.py", "<= until)", "< until)"),
+    "batch: date beyond the last": ("batch", "data/storage.py", "<= until)", "< until)"),
     "batch: foreign column overwritten": (
         "batch",
         "serving/scorer.py",

@@ -104,7 +104,7 @@ def test_the_pipeline_registers_what_an_engine_fitted(project):
 
 def descendants(process):
     """Every process below one: (id, command)."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines() if len(line.split(maxsplit=2)) == 3]
     found = {process}
     for _ in range(8):

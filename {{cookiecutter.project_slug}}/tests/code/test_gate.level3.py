@@ -32,7 +32,7 @@ def test_a_worse_one_is_refused_with_the_reason_on_the_run_and_in_the_log(
     monkeypatch.setattr(verdict, "difference", lambda *_: (0.1, 0.2))
     champion = Champion(versions.champion(), predictor, "")
     with pytest.raises(UserError, match="is worse than"):
-        gate.judge(trained, champion, newest, settings, "")
+        gate.judge(trained, champion, newest, settings)
     run = mlflow.MlflowClient().get_run(trained.run_id)
     assert run.data.tags["verdict"] == "worse"
     latest = champion_log.log(versions.model())[0]
@@ -76,4 +76,4 @@ def test_the_first_model_is_tested_too(trained, newest, settings, monkeypatch):
     monkeypatch.setattr(gate, "behaviour", lambda folder: "test_direction")
     nobody = Champion(None, None, "there is no champion yet")
     with pytest.raises(UserError, match="fails a behavioural test: test_direction; nothing was registered"):
-        gate.judge(trained, nobody, newest, settings, "")
+        gate.judge(trained, nobody, newest, settings)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,8 @@ from ..base import params
 from ..base.errors import UserError, first_line
 from ..base.fields import Columns
 from ..base.params import ROOT
-from . import clean, read
+from . import clean, read, storage
+from .read import File
 
 FILE = ROOT / "data.lock"
 CACHE = ROOT / ".cache" / "data"
@@ -80,21 +81,72 @@ def named(path: Path) -> str:
 
 
 def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray[Any]]]:
-    """Like `read.rows`, but `source` may also be a URL; prints a warning if a file is not the one that the lock names.
+    """Like `read.rows`, but `source` may be whatever `files` finds; prints a warning if a file is not the one that the lock names.
 
     Raises:
         UserError: the file is missing, damaged, or lacks a column.
     """
-    source = source or settings.source
-    if "://" not in source:
-        name, columns = read.rows(settings, source)
-        warn(source)
-        return name, columns
-    path = fetch(source)
-    columns = read.read(path)
-    if named(path) not in entries():
-        keep(path, columns, source)
+    if not (source := asked(settings, source)):
+        return read.rows(settings)
+    columns = read.read_all(source, found := files(source))
+    check(source, found[0], lambda: (len(next(iter(columns.values()))), _span(columns)))
     return source, columns
+
+
+def check(source: str, path: File, told: Callable[[], tuple[int, str]]) -> None:
+    """Print a warning if a file differs from its entry in the lock; one that was downloaded and has none gets it.
+
+    `told` gives the number of its rows and the times they span.
+
+    Raises:
+        UserError: `DATA_STORE` cannot be written.
+    """
+    if not isinstance(path, Path):
+        return
+    if published(source) and named(path) not in entries():
+        _add(path, *told(), source)
+    elif different := difference(path):
+        print(f"warning: {different}", file=sys.stderr)
+
+
+def asked(settings: params.Data, source: str) -> str:
+    """`source`, else `settings.source`; of the latter some parts if `source` has only `?since=...`.
+
+    Raises:
+        UserError: there is nothing that has parts.
+    """
+    if not source.startswith("?"):
+        return source or settings.source
+    if not settings.source:
+        raise UserError("SINCE and UNTIL choose parts of a folder: name it, as DATA=s3://bucket/rides")
+    return settings.source + source
+
+
+def published(source: str) -> bool:
+    """Whether it is the URL of a file to download."""
+    return source.startswith(("http://", "https://"))
+
+
+def divided(source: str) -> bool:
+    """Whether it is a folder, a pattern or an address in a store: one that may have several files, which no lock names."""
+    address = storage.parts(source)[0]
+    if "://" in address:
+        return not published(source)
+    return Path(address).is_dir() or (not Path(address).exists() and bool(set("*?[") & set(address)))
+
+
+def files(source: str) -> Sequence[File]:
+    """The files of a path, a pattern or a URL, in order; of a folder those that `storage.find` finds. One that is published is fetched.
+
+    Raises:
+        UserError: there is none, or it cannot be fetched.
+    """
+    if published(source):
+        return [fetch(source)]
+    address, since, until = storage.parts(source)
+    if since or until or divided(source):
+        return [place for place, _ in storage.find(address, since, until)]
+    return [Path(source)]
 
 
 def fetch(url: str) -> Path:
@@ -156,10 +208,14 @@ def keep(path: Path, columns: Columns, origin: str = "") -> str:
     Raises:
         UserError: the file is outside the project, or the store cannot be written.
     """
-    if not (name := named(path)):
+    if not named(path):
         raise UserError(f"{path} is outside the project: put it under data/ first, so that everybody finds it there")
-    known, digest, count = entries(), sha256(path), len(next(iter(columns.values())))
-    entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": count, "span": _span(columns)}
+    return _add(path, len(next(iter(columns.values()))), _span(columns), origin)
+
+
+def _add(path: Path, count: int, span: str, origin: str) -> str:
+    known, digest, name = entries(), sha256(path), named(path)
+    entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": count, "span": span}
     entry["origin"] = origin or known.get(name, {}).get("origin", "")
     stores = _stores()
     for store, place in stores.items():
@@ -191,12 +247,6 @@ def difference(path: Path) -> str:
         f"{name} is not the file that {FILE.name} names ({entry['rows']:,} rows, {entry['sha256'][:12]}): "
         f"`make data` brings that one back, `make data KEEP={name}` names this one"
     )
-
-
-def warn(source: str) -> None:
-    """Print a warning if `source` is a file that differs from the lock's entry."""
-    if source and (different := difference(Path(source))):
-        print(f"warning: {different}", file=sys.stderr)
 
 
 def restore_all() -> Iterator[str]:

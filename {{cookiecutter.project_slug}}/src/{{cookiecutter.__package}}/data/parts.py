@@ -20,7 +20,7 @@ from ..base import params
 from ..base.errors import UserError
 from . import data_lock, read
 from .clean import Dataset, usable
-from .read import Dialect
+from .read import Dialect, File
 from .row_groups import together
 from .split import drawn
 
@@ -38,7 +38,7 @@ SEED = 2**50
 class Part:
     """A file or some row groups of it, empty for all; without a path, the generated sample. `first` rows of the source are before it."""
 
-    path: Path | None
+    path: File | None
     groups: tuple[int, ...] = ()
     written: Dialect = read.STANDARD
     first: int = 0
@@ -105,20 +105,19 @@ def find(source: str) -> list[Part]:
     """
     if not source:
         return [Part(None)]
-    if "://" in source:
-        raise UserError(f"{source} can only be read into memory: leave out ENGINE, or put the file on a disk first")
     found, dialects = [], []
-    # Absolute: an executor works in a folder of its own.
-    for path in read.files(Path(source).absolute()):
+    for each in data_lock.files(source):
+        # Absolute: an executor works in a folder of its own.
+        path = each.absolute() if isinstance(each, Path) else each
         with read.readable(path) as kind:
             if kind == "parquet":
-                groups = together(pyarrow.parquet.read_metadata(path), ROWS)
+                groups = together(pyarrow.parquet.read_metadata(read.opened(path)), ROWS)
                 found += [Part(path, tuple(each)) for each in groups]
                 dialects.append(read.STANDARD)
             else:
                 found.append(Part(path))
                 dialects.append(read.dialect_of(path))
-    written = read.common(Path(source), dialects)
+    written = read.common(source, dialects)
     return [replace(part, written=written) for part in found]
 
 
@@ -161,9 +160,8 @@ def split(
     Raises:
         UserError: a part cannot be read, or too few rows are usable.
     """
-    source = source or settings.source
+    source = data_lock.asked(settings, source)
     name, parts = source or read.SAMPLE, find(source)
-    data_lock.warn(source)
     counted: list[Counted] = list(each(functools.partial(_counted, settings=settings), parts))
     first = np.cumsum([0, *(count.read for count in counted)]).tolist()
     parts = [replace(part, first=before) for part, before in zip(parts, first[:-1], strict=True)]
@@ -178,6 +176,10 @@ def split(
     train, validation = (_together([both[side] for both in told]) for side in (0, 1))
     if (train.rows, validation.rows) != (older, total - older):
         raise UserError(f"{name} changed while it was read: run it again")
+    if path := parts[0].path:
+        data_lock.check(
+            source, path, lambda: (first[-1], " to ".join(filter(None, (train.span[0], validation.span[1]))))
+        )
     known = {"name": name, "rows_read": first[-1], "dropped": dict(dropped)}
     return parts, cut, replace(train, **known), replace(validation, **known)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,9 @@ TYPES = {
 }
 """How a column is stored while it is checked, and what it should contain: numbers are floats, so that a missing one is NaN."""
 
+Wanted = Callable[[Sequence[str]], list[str]]
+"""Selects columns by name."""
+
 FORMATS = (".parquet", ".csv", ".csv.gz")
 HEAD_BYTES = 1 << 20
 SEPARATORS = ",;\t|"
@@ -44,6 +47,23 @@ NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 TRUTH = {"TRUE": True, "1": True, "FALSE": False, "0": False}
 NOTHING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What a CSV file has for a missing number, time or boolean; a text is missing if it is blank."""
+
+
+class Stored(Protocol):
+    """A file in a store such as S3."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+
+    def open(self) -> pa.NativeFile:
+        """Its bytes."""
+
+
+File = Path | Stored
 
 
 class Dialect(NamedTuple):
@@ -107,7 +127,7 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
     return (source, read(Path(source))) if source else (SAMPLE, problem.sample(settings.sample_rows, settings.seed))
 
 
-def read(path: Path, groups: Sequence[int] = (), written: Dialect | None = None) -> dict[str, NDArray[Any]]:
+def read(path: File, groups: Sequence[int] = (), written: Dialect | None = None) -> dict[str, NDArray[Any]]:
     """The columns of `problem.RAW` from a Parquet or CSV file or a folder of them, each of shape (n,), under their own names.
 
     `groups` are the row groups to read of a Parquet file; `written` is how a CSV file is written, if that is known.
@@ -115,7 +135,21 @@ def read(path: Path, groups: Sequence[int] = (), written: Dialect | None = None)
     Raises:
         UserError: the file is missing or damaged, a column is missing or has the wrong type, or a value is unreadable.
     """
+    return _columns(path, lambda wanted: table(path, wanted, groups), written)
 
+
+def read_all(name: object, files: Sequence[File]) -> dict[str, NDArray[Any]]:
+    """The columns of several files, one after the other, as `read` gives those of one; `name` is for messages.
+
+    Raises:
+        UserError: as `read`, or the files do not fit together.
+    """
+    return _columns(name, lambda wanted: tables(name, files, wanted), None)
+
+
+def _columns(
+    name: object, load: Callable[[Wanted], tuple[pa.Table, Dialect]], written: Dialect | None
+) -> dict[str, NDArray[Any]]:
     kinds = dict(problem.RAW)
 
     def wanted(names: Sequence[str]) -> list[str]:
@@ -124,19 +158,17 @@ def read(path: Path, groups: Sequence[int] = (), written: Dialect | None = None)
             kinds.update({field.name: field.kind for field in schema.FIELDS} | {schema.TRUE: float})
         given = {problem.ALIASES.get(name, name): name for name in names}
         if missing := [name for name in kinds if name not in given]:
-            raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
+            raise UserError(f"{name} has no column {missing[0]}; it has {', '.join(names[:12])}")
         return [given[name] for name in kinds]
 
-    found, own = table(path, wanted, groups)
+    found, own = load(wanted)
     return {
-        name: column(values, name, kind, written or own)
-        for (name, kind), values in zip(kinds.items(), found.columns, strict=True)
+        each: column(values, each, kind, written or own)
+        for (each, kind), values in zip(kinds.items(), found.columns, strict=True)
     }
 
 
-def table(
-    path: Path, wanted: Callable[[Sequence[str]], list[str]] = list, groups: Sequence[int] = ()
-) -> tuple[pa.Table, Dialect]:
+def table(path: File, wanted: Wanted = list, groups: Sequence[int] = ()) -> tuple[pa.Table, Dialect]:
     """The columns of a file that `wanted` selects by name, as text for a CSV file; and the file's dialect.
 
     The files of a folder are read in the order of their names.
@@ -144,29 +176,39 @@ def table(
     Raises:
         UserError: a file is missing or damaged, or the files of a folder differ in their columns or in their dialect.
     """
-    if path.is_dir():
-        return _folder(path, wanted)
+    if isinstance(path, Path) and path.is_dir():
+        return tables(path, files(path), wanted)
     with readable(path) as kind:
         if kind == "parquet":
-            file = pa.parquet.ParquetFile(path)
+            file = pa.parquet.ParquetFile(opened(path))
             return file.read_row_groups(list(groups or range(file.num_row_groups)), wanted(file.schema_arrow.names)), STANDARD  # fmt: skip
         found = dialect_of(path)
-        with pa.input_stream(str(path), compression="detect") as stream:
+        with unpacked(path) as stream:
             return pa.csv.read_csv(stream, **found.options()).select(wanted(found.names)), found
 
 
+def opened(path: File) -> pa.NativeFile:
+    """The bytes of a file."""
+    return pa.OSFile(str(path)) if isinstance(path, Path) else path.open()
+
+
+def unpacked(path: File) -> pa.NativeFile:
+    """The bytes of a file, or of what is packed in it."""
+    return pa.input_stream(opened(path), compression="gzip" if path.name.lower().endswith(".gz") else None)
+
+
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[str]:
+def readable(path: File) -> Iterator[str]:
     """The format of a file; within it, errors of reading are told in one line.
 
     Raises:
         UserError: the file is missing or damaged, or has another format.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
-    if not (kind := form(path.name)):
+    if not (kind := form(path.name)) and path.exists():
         raise UserError(f"{path}: only {', '.join(FORMATS)} files can be read")
     try:
+        if not path.exists():
+            raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
         yield kind
     except (
         pa.ArrowException,
@@ -177,9 +219,9 @@ def readable(path: Path) -> Iterator[str]:
         raise UserError(f"{path} is not a readable {kind} file: {first_line(error)}") from None
 
 
-def dialect_of(path: Path) -> Dialect:
+def dialect_of(path: File) -> Dialect:
     """The dialect of a CSV file, from its beginning."""
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with unpacked(path) as stream:
         return dialect(stream.read(HEAD_BYTES), path)
 
 
@@ -195,16 +237,21 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def _folder(path: Path, wanted: Callable[[Sequence[str]], list[str]]) -> tuple[pa.Table, Dialect]:
-    parts = [table(each, wanted) for each in files(path)]
-    written = common(path, [each for _, each in parts])
+def tables(name: object, files: Sequence[File], wanted: Wanted = list) -> tuple[pa.Table, Dialect]:
+    """The tables of several files as one, and how they are written.
+
+    Raises:
+        UserError: as `table`.
+    """
+    parts = [table(each, wanted) for each in files]
+    written = common(name, [each for _, each in parts])
     try:
         return pa.concat_tables([part for part, _ in parts], promote_options="permissive"), written
     except pa.ArrowException as error:
-        raise UserError(f"the files of {path} do not fit together: {first_line(error)}") from None
+        raise UserError(f"the files of {name} do not fit together: {first_line(error)}") from None
 
 
-def common(path: Path, dialects: Sequence[Dialect]) -> Dialect:
+def common(name: object, dialects: Sequence[Dialect]) -> Dialect:
     """How numbers and dates are written in all files of a folder.
 
     Raises:
@@ -213,7 +260,7 @@ def common(path: Path, dialects: Sequence[Dialect]) -> Dialect:
     marks, dates = {each.decimal for each in dialects}, {each.dates for each in dialects}
     if len(dates - {""}) > 1:
         said = "dates begin with the day in some of them, with the month in others"
-        raise UserError(f"the files of {path} do not fit together: {said}")
+        raise UserError(f"the files of {name} do not fit together: {said}")
     return STANDARD._replace(decimal=min(marks), dates=max(dates))
 
 

@@ -32,8 +32,8 @@ class Judged(NamedTuple):
     report: str = ""
 
 
-def judge(trained: Run, champion: Champion, newest: Dataset, settings: params.Params, source: str) -> Judged:
-    """Compare a trained model with the champion, on the rows `newest` of `source`.
+def judge(trained: Run, champion: Champion, newest: Dataset, settings: params.Params) -> Judged:
+    """Compare a trained model with the champion, on the rows `newest`.
 
     Raises:
         UserError: it may not be registered.

@@ -39,8 +39,8 @@ class Judged(NamedTuple):
     champion: str
 
 
-def judge(trained: Run, champion: versions.Champion, newest: Dataset, settings: params.Params, source: str) -> Judged:
-    """Compare a trained model with the champion on the rows `newest` of `source`, and run the behavioural tests.
+def judge(trained: Run, champion: versions.Champion, newest: Dataset, settings: params.Params) -> Judged:
+    """Compare a trained model with the champion on the rows `newest`, and run the behavioural tests.
 
     The verdict is a tag of the run; a refusal is also in the registry's log.
 
@@ -54,7 +54,7 @@ def judge(trained: Run, champion: versions.Champion, newest: Dataset, settings: 
             raise UserError(f"gate: it fails a behavioural test: {failed}; nothing was registered")
         return Judged([f"{worth}; {champion.instead}"], "", Verdict("better", champion.instead, []), "")
     candidate = Predictor(bundle.read(trained.folder))
-    found = _compared(candidate, champion.version, champion.model, newest, settings, source, rules)
+    found = _compared(candidate, champion.version, champion.model, newest, settings, rules)
     failed = behaviour(trained.folder) if found.outcome != "worse" else ""
     if failed:
         found = Verdict("worse", f"it fails a behavioural test: {failed}", found.rows)
@@ -79,15 +79,11 @@ def _compared(
     model: Predictor | None,
     newest: Dataset,
     settings: params.Params,
-    source: str,
     rules: verdict.Rules,
 ) -> Verdict:
     ours = candidate.measured(newest.columns)
     try:
-        if model is not None:
-            theirs = model.measured(newest.columns)
-        else:
-            theirs = rival.scores(version, newest, settings.data, source)
+        theirs = model.measured(newest.columns) if model is not None else rival.scores(version, newest, settings.data)
     except rival.CannotCompareError as error:
         return Verdict("undecided", f"champion {version.version} cannot be compared: {error}", [])
     found = verdict.compare(newest, ours, theirs, rules, settings.data.seed)

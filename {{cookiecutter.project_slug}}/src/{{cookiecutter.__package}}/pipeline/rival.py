@@ -12,12 +12,13 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pyarrow.parquet as parquet
 from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
 from ..base import params
 from ..base.errors import UserError
-from ..data import data_lock, read
+from ..data import parts, read
 from ..data.clean import Dataset
 from ..model import bundle, fetch
 from ..model.bundle import Bundle
@@ -46,8 +47,8 @@ class CannotCompareError(UserError):
     """A champion that cannot score these rows any more; the message gives the reason."""
 
 
-def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source: str) -> NDArray[Any]:
-    """The scores of the rows of `newest`, computed by the code that a version was logged with and read from `source` by that code.
+def scores(version: ModelVersion, newest: Dataset, settings: params.Data) -> NDArray[Any]:
+    """The scores of the rows of `newest`, computed by the code that a version was logged with, which also reads them.
 
     Raises:
         CannotCompareError: the card does not name the code, or the rows lack columns it needs.
@@ -60,10 +61,18 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source
         approved, model = fetch.approved(uri), folder / "model"
         _check(code, approved)
         bundle.write(approved, model)
-        np.save(folder / "places.npy", newest.places)
-        here = "" if newest.name == read.SAMPLE else data_lock.fetch(source) if "://" in source else Path(source)
-        place = str(Path(here).resolve()) if here else ""
-        words = [params.PACKAGE.name, code, model, place, settings.sample_rows, settings.seed]
+        rows, places = Path(), newest.places
+        if newest.name != read.SAMPLE:
+            rows, places = _excerpt(newest.name, places, folder / "rows")
+        np.save(folder / "places.npy", places)
+        words = [
+            params.PACKAGE.name,
+            code,
+            model,
+            "" if newest.name == read.SAMPLE else rows,
+            settings.sample_rows,
+            settings.seed,
+        ]
         files = [folder / "places.npy", folder / "scores.npy"]
         command = [sys.executable, "-c", SCRIPT, *map(str, [*words, *files])]
         # Whoever registered the champion wrote its code: it gets no password and no token of this machine.
@@ -77,6 +86,31 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data, source
             raise CannotCompareError(f"version {version.version}'s own code fails on these rows ({last[:200]})")
         answered: NDArray[Any] = np.load(folder / "scores.npy")
         return answered
+
+
+def _excerpt(source: str, places: NDArray[np.int64], folder: Path) -> tuple[Path, NDArray[np.int64]]:
+    """Copy the rows of some places, with all their columns, to files in `folder`; returns it, and the places in those files.
+
+    A CSV file is copied as a whole: how its dates are written may show in other rows only.
+    """
+    folder.mkdir()
+    wanted, kept, first = np.unique(places), list[NDArray[np.int64]](), 0
+    found = [(part.path, part.groups) for part in parts.find(source) if part.path]
+    for number, (path, groups) in enumerate(found):
+        table, _ = read.table(path, groups=groups)
+        inside, after = wanted[(wanted >= first) & (wanted < first + len(table))], first + len(table)
+        if len(inside):
+            ending = next(each for each in read.FORMATS if path.name.lower().endswith(each))
+            to = folder / f"{number:05}{ending}"
+            if ending == ".parquet":
+                parquet.write_table(table.take(inside - first), to)
+            else:
+                inside = np.arange(first, after)
+                with read.opened(path) as whole, to.open("wb") as file:
+                    shutil.copyfileobj(whole, file)
+            kept.append(inside)
+        first = after
+    return folder, np.searchsorted(np.concatenate(kept), places)
 
 
 def _check(code: Path, approved: Bundle) -> None:

@@ -76,7 +76,7 @@ def _run(path: str, folder: Path, engine: str, fit: Callable[..., conventions.Ru
         if not trained.model_uri:
             raise UserError("the tracking server did not receive the model, so none is registered: run it again")
     with step("gate"):
-        judged = gate.judge(trained, champion, sides.newest, settings, path or settings.data.source)
+        judged = gate.judge(trained, champion, sides.newest, settings)
         say("\n  ".join(judged.lines))
     with step("register"):
         text = model_card.markdown(trained.card, report + judged.report)
@@ -99,7 +99,7 @@ def _run(path: str, folder: Path, engine: str, fit: Callable[..., conventions.Ru
 def main() -> None:
     """`make pipeline`: train on DATA or on the generated sample, and register what passes the gate."""
     parser = argparse.ArgumentParser(prog="make pipeline", description=main.__doc__)
-    parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make pipeline DATA=...)")
+    parser.add_argument("--data", default="", help="file, folder or URL (make pipeline DATA=...)")
     parser.add_argument("--engine", choices=recipe.ENGINES, default=recipe.ENGINES[0], help="where the rows are held")
     given = parser.parse_args()
     run(given.data, engine=given.engine)

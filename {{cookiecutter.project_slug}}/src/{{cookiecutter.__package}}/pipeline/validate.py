@@ -200,7 +200,7 @@ def served() -> dict[str, Any]:
 def main() -> None:
     """`make validate`: check DATA or the generated sample, and compare it with the served model's training data."""
     parser = argparse.ArgumentParser(prog="make validate", description=main.__doc__)
-    parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make validate DATA=...)")
+    parser.add_argument("--data", default="", help="file, folder or URL (make validate DATA=...)")
     name, raw = data_lock.rows(params.load().data, parser.parse_args().data)
     known = served()
     print(require(clean.clean(name, raw), raw, Validation.load(), known, drift_counts=True))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..base.errors import UserError
-from . import job, served_model, storage, tables
+from ..data import storage
+from . import job, served_model, tables
 from .job import Batch, Counts, Job, Unit
 from .job_run import JobRun
 

@@ -18,10 +18,11 @@ from pydantic import Field
 from ..base import params
 from ..base.errors import UserError
 from ..base.progress import Progress
+from ..data import storage
+from ..data.storage import Place
 from ..model.predictor import Predicts
-from . import storage, tables
+from . import tables
 from .scorer import SchemaError, Scored, Scorer
-from .storage import Place
 from .tables import Writer
 
 MANY = 10_000

@@ -14,11 +14,11 @@ import pyarrow as pa
 from .. import problem
 from ..base.errors import UserError
 from ..data import drift
+from ..data.storage import Place
 from ..model import conformal
 from . import batch
 from .job import Counts
 from .scorer import Scored
-from .storage import Place
 
 MOST_REASONS, MOST_EXAMPLES, MOST_CHARACTERS = 100, 3, 40
 """How much is held of refused rows, so that memory does not grow with their number."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base import params
 from ..base.errors import UserError
-from . import storage
+from ..data import storage
 
 
 class JobRun:

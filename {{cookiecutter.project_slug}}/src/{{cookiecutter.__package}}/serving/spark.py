@@ -14,11 +14,12 @@ import pyarrow.parquet
 
 from ..base import spark
 from ..base.errors import UserError
+from ..data import storage
 from ..data.row_groups import together
-from . import job, served_model, storage
+from ..data.storage import Place
+from . import job, served_model
 from .job import Batch, Counts, Job, Unit
 from .served_model import Served
-from .storage import Place
 
 PART_ROWS = 1_000_000
 """A task of an executor has about this many rows of a Parquet file; a CSV file is one task."""

@@ -15,10 +15,10 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
+from ..data import storage
 from ..data.read import HEAD_BYTES, STANDARD, Dialect, dialect
 from ..data.row_groups import together
-from . import storage
-from .storage import Place
+from ..data.storage import Place
 
 MOST_OF_A_LINE = 1_000
 """The number of characters shown of a line that cannot be parsed."""

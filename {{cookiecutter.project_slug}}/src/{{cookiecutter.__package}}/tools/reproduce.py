@@ -72,6 +72,8 @@ def _data(tree: Path, source: str) -> list[str]:
     """The arguments for `make train` that name the data of the commit, once they are there."""
     if source == read.SAMPLE:
         return []
+    if data_lock.divided(source):  # its rows are compared
+        return ["--data", source if "://" in source else str(Path(source).absolute())]
     # A file that was added to the lock after the commit, as for retraining, is accepted: its rows are compared.
     locked = data_lock.entries() | data_lock.entries(tree / data_lock.FILE.name)
     published = [name for name, entry in locked.items() if entry["origin"] == source]

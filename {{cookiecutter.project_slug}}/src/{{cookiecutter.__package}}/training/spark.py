@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
             from xgboost import spark as boosted  # it fails to import without Spark, with a longer message than ours
 
             given = {name: value for name, value in settings.model.parameters.items() if name not in NOT_HERE}
-            given = {"random_state": settings.data.seed, **given}
+            given = {"random_state": settings.data.seed, "verbose": False, "verbosity": 0, **given}
+            logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
             kind = boosted.SparkXGBRegressor if problem.TASK == "regression" else boosted.SparkXGBClassifier
             with estimators.refusals():
                 wanted = kind(features_col=COLUMNS, label_col=LABEL, num_workers=context.defaultParallelism, **given)

@@ -175,7 +175,7 @@ def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
 def main() -> None:
     """`make train`: train on DATA or on the generated sample."""
     parser = argparse.ArgumentParser(prog="make train", description=main.__doc__)
-    parser.add_argument("--data", default="", help="a data file (make train DATA=...)")
+    parser.add_argument("--data", default="", help="a data file or folder (make train DATA=...)")
     parser.add_argument("--output", type=Path, default=params.ROOT / "model", help="folder for the bundle")
     parser.add_argument("--engine", choices=recipe.ENGINES, default=recipe.ENGINES[0], help="where the rows are held")
     given = parser.parse_args()

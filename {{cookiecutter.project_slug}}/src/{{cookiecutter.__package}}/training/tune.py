@@ -226,7 +226,7 @@ def apply(values: Mapping[str, Any], settings: params.Params, path: Path = ROOT 
 def main() -> None:
     """`make tune`: search until there are TRIALS, or for TIMEOUT seconds; after an interruption it resumes."""
     parser = argparse.ArgumentParser(prog="make tune", description=main.__doc__)
-    parser.add_argument("--data", default="", help="Parquet or CSV file or URL (make tune DATA=...)")
+    parser.add_argument("--data", default="", help="file, folder or URL (make tune DATA=...)")
     parser.add_argument("--trials", type=int, default=30, help="how many trials in all (TRIALS=100)")
     parser.add_argument("--timeout", type=float, default=None, help="seconds for this process (TIMEOUT=600)")
     parser.add_argument("--apply", action="store_true", help="write the best parameters to params.toml (APPLY=1)")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from ..base.errors import UserError, first_line
-from ..data.read import FORMATS, form
+from .read import FORMATS, form
 
 DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
 BLOCK_BYTES = 1 << 22
@@ -35,6 +36,11 @@ class Place:
         return self.path
 
     @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
     def form(self) -> str:
         """`parquet` or `csv`; empty for anything else, such as a folder."""
         return form(self.path)
@@ -49,6 +55,14 @@ class Place:
     def info(self) -> pa.fs.FileInfo:
         """Whether it is a file or a folder, its size, and when it was changed."""
         return self.system.get_file_info(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is such a file or folder."""
+        return bool(self.info().type != pa.fs.FileType.NotFound)
+
+    def open(self) -> pa.NativeFile:
+        """The file's bytes."""
+        return self.system.open_input_file(self.path)
 
     def state(self) -> str:
         """Size and modification time: if they differ, the content may differ."""
@@ -78,6 +92,17 @@ def place(name: str) -> Place:
         raise UserError(
             f"{name} cannot be opened: {first_line(error)}; a path or a URL such as s3://bucket/folder can"
         ) from None
+
+
+def parts(name: str) -> tuple[str, str, str]:
+    """Address, `since` and `until` in the name of a folder's parts, as `s3://bucket/rides?since=2024-01&until=2024-03`."""
+    address, _, query = name.partition("?")
+    given = urllib.parse.parse_qsl(query)
+    chosen = {word: value for word, value in given if word in ("since", "until")}
+    if not chosen:
+        return name, "", ""
+    rest = urllib.parse.urlencode([each for each in given if each[0] not in chosen])
+    return f"{address}?{rest}" if rest else address, chosen.get("since", ""), chosen.get("until", "")
 
 
 def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]:
