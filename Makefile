@@ -68,9 +68,9 @@ test: environment  ## everything needed to trust a change, in under ten minutes
 test-all: environment  ## and the slow runs: image, mutations, hostile requests
 	@$(RUN) -m pytest -n 3 --dist worksteal $(ARGS)
 
-benchmarks: environment  ## measure against named peers and write docs/benchmarks.md; NAME=serve for one
+benchmarks: environment  ## measure against named peers and write docs/benchmarks.md and docs/scale.md; NAME=serve for one
 	@$(RUN) scripts/other_answers.py --spark --pipenv "$(PIPENV)" "$(SHARED)/.venv"
-	@failed=; for each in $(or $(NAME),bake train batch stream serve); do echo "benchmarks/$$each.py"; $(RUN) benchmarks/$$each.py || failed="$$failed $$each"; done; \
+	@failed=; for each in $(or $(NAME),bake train batch stream serve scale); do echo "benchmarks/$$each.py"; $(RUN) benchmarks/$$each.py || failed="$$failed $$each"; done; \
 	  test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
 
 BAKE = $(RUN) -m cookiecutter --no-input --default-config --overwrite-if-exists --output-dir build/example .

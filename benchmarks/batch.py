@@ -20,7 +20,7 @@ frame = t.drop_columns('lpep_dropoff_datetime').slice(0, 50_000).to_pandas()
 open(sys.argv[5], 'w').write('{"dataframe_split": ' + frame.to_json(orient='split', index=False, date_format='iso') + '}')
 """
 JOB = """
-import sys, time, resource; from ride_duration.serving import job, served_model, storage
+import sys, time, resource; from ride_duration.data import storage; from ride_duration.serving import job, served_model
 units = job.plan(storage.find(sys.argv[1]), storage.place(sys.argv[2]))
 class Quiet:
     run_id = ''

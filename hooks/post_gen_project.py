@@ -56,7 +56,7 @@ KEEP = {
     **each(PACKAGE, "tracking_server", "", REMOTE),
     **each(f"{PACKAGE}tracking_server/", "follow_calls", ".py", REMOTE, DELIVERY),
     **each(f"{PACKAGE}serving/", "app.py templates static", "", WEB),
-    **each(f"{PACKAGE}serving/", "batch job job_run scorer spark tables", ".py", BATCH),
+    **each(f"{PACKAGE}serving/", "batch job job_run outputs scorer spark tables", ".py", BATCH),
     **each(f"{PACKAGE}serving/", "job_report", ".py", BATCH, TRAINING),
     **each(f"{PACKAGE}base/", "progress", ".py", BATCH),
     **each(f"{PACKAGE}serving/", "broker health worker", ".py", STREAMING),

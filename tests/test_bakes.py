@@ -115,7 +115,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_920), "1": (24, 2_920), "2": (44, 6_010), "3": (55, 7_850), "4": (62, 9_230)}
+BUDGETS = {"0": (24, 2_950), "1": (24, 2_950), "2": (45, 6_290), "3": (56, 8_180), "4": (63, 9_550)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 
@@ -204,6 +204,7 @@ CALLED_ELSEWHERE = {
     "choices", "codes", "drawn", "hashed", "whole", "Fields",  # what problem.py may use
     "_load_pyfunc", "app", "authorize", "do_GET", "do_POST", "log_message",  # called by MLflow, gunicorn and servers
     "additions", "answering", "fields", "snapshot",  # of the predictor, in deployments that do not use it
+    "reset",  # of rows that XGBoost asks for
     "trickle",  # of the story, in deployments that do not use it
     "ping", "livez", "readyz", "version", "specification", "docs", "page", "predict",  # routes
 }  # fmt: skip

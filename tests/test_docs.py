@@ -206,3 +206,14 @@ def test_the_tutorial_works_as_it_is_typed(template, tmp_path):
     student.follow(DOCS / "tutorial.md")
     aliases = student.project.make("registry").stdout
     assert re.search(r"^1 +champion", aliases, flags=re.M), "the rollback gave the alias back to the first version"
+
+
+def test_the_plan_follows_from_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import scale
+
+    page = (DOCS / "scale.md").read_text(encoding="utf-8")
+    found = scale.units(page)
+    assert scale.written(page, found) == page
+    dearer = scale.plan(found | {"requests": found["requests"] / 2}, 10_000)
+    assert int(dearer["web: cores"]) >= 2 * int(scale.plan(found, 10_000)["web: cores"]) - 1

@@ -206,7 +206,9 @@ def test_the_first_screen_of_the_readme_needs_python_git_and_make_only(tmp_path)
     install, ask, *rest = block.splitlines()
     assert rest == ["cd ride-duration", "make setup pipeline serve"], "what `make demo` types too"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL", "MAKE"))}
-    questions = [name for name in json.loads((ROOT / "cookiecutter.json").read_text("utf-8")) if not name.startswith("_")]
+    questions = [
+        name for name in json.loads((ROOT / "cookiecutter.json").read_text("utf-8")) if not name.startswith("_")
+    ]
     script = f"set -e\n{install}\n{ask.replace('gh:org/mlops-template', str(ROOT))}\n"
     done = subprocess.run(
         ["sh", "-c", script],

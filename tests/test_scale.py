@@ -10,6 +10,7 @@ import time
 import pytest
 from conftest import NAMED
 from test_in_use import edit
+from test_stores import upload
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,9 +51,9 @@ def project(alone, bake):
     return made
 
 
-def train(project, engine, **environment):
-    """Train on the folder with an engine; gives the card."""
-    done = project.make("train", f"ENGINE={engine}", "DATA=data/rows", timeout=600, **environment)
+def train(project, engine, data="data/rows", **environment):
+    """Train with an engine; gives the card."""
+    done = project.make("train", f"ENGINE={engine}", f"DATA={data}", timeout=600, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(project.text("model/model.json"))
 
@@ -78,6 +79,15 @@ def test_every_engine_gives_as_good_a_model_of_the_same_rows(project, answers):
         told = json.loads(project.run(".venv/bin/python", "-c", RUNS).stdout.splitlines()[-1])
         sides = card["data"]["fingerprint"].split("-")
         assert told == ["spark", "-".join(sides), {"training": sides[0], "validation": sides[1]}]
+
+
+def test_executors_read_rows_of_a_store(project, s3):
+    project = project()
+    known = train(project, "memory")
+    upload(s3, project.path / "data" / "rows", "rows")
+    card = train(project, "spark", "s3://rides/rows", SPARK_MASTER="local[2]")
+    assert card["data"].pop("name") == "s3://rides/rows"
+    agree(card, known | {"data": {name: value for name, value in known["data"].items() if name != "name"}})
 
 
 def test_what_spark_cannot_do_is_told_in_one_line(project):

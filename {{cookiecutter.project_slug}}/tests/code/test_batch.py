@@ -18,10 +18,9 @@ from records import ANSWER, BOUNDED, FIRST_REQUIRED, REQUIRED, RULED, WRONG, bro
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params, progress
 from {{ cookiecutter.__package }}.base.errors import UserError
-from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.data import schema, storage
 from {{ cookiecutter.__package }}.data.read import TYPES
 from {{ cookiecutter.__package }}.data.read import read as from_file
-from {{ cookiecutter.__package }}.data import storage
 from {{ cookiecutter.__package }}.serving import batch, job, job_run
 from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun

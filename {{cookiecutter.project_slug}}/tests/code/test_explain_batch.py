@@ -5,10 +5,9 @@ import pyarrow.parquet
 import pytest
 
 from {{ cookiecutter.__package }} import problem
-from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.data import schema, storage
 from {{ cookiecutter.__package }}.data.schema import table
 from {{ cookiecutter.__package }}.model import bundle
-from {{ cookiecutter.__package }}.data import storage
 from {{ cookiecutter.__package }}.serving import job, served_model
 from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun

@@ -9,11 +9,10 @@ import pyarrow.parquet
 import pytest
 
 from {{ cookiecutter.__package }} import problem
-from {{ cookiecutter.__package }}.data import schema
+from {{ cookiecutter.__package }}.data import schema, storage
 from {{ cookiecutter.__package }}.model import conformal
 from {{ cookiecutter.__package }}.model.ab_split import Split, place
 from {{ cookiecutter.__package }}.monitoring import logged
-from {{ cookiecutter.__package }}.data import storage
 from {{ cookiecutter.__package }}.serving import job
 from {{ cookiecutter.__package }}.serving.job import Batch
 from {{ cookiecutter.__package }}.serving.job_run import JobRun

@@ -88,7 +88,7 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
     """
     if not (source := asked(settings, source)):
         return read.rows(settings)
-    columns = read.read_all(source, found := files(source))
+    columns = read.read(source, among=(found := files(source)))
     check(source, found[0], lambda: (len(next(iter(columns.values()))), _span(columns)))
     return source, columns
 
@@ -118,7 +118,7 @@ def asked(settings: params.Data, source: str) -> str:
     if not source.startswith("?"):
         return source or settings.source
     if not settings.source:
-        raise UserError("SINCE and UNTIL choose parts of a folder: name it, as DATA=s3://bucket/rides")
+        raise UserError("SINCE and UNTIL choose parts of a folder: name it, as DATA=s3://bucket/rows")
     return settings.source + source
 
 

@@ -52,13 +52,6 @@ NOTHING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 class Stored(Protocol):
     """A file in a store such as S3."""
 
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-
-    def exists(self) -> bool:
-        """Whether it is there."""
-
     def open(self) -> pa.NativeFile:
         """Its bytes."""
 
@@ -127,29 +120,17 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
     return (source, read(Path(source))) if source else (SAMPLE, problem.sample(settings.sample_rows, settings.seed))
 
 
-def read(path: File, groups: Sequence[int] = (), written: Dialect | None = None) -> dict[str, NDArray[Any]]:
+def read(
+    path: File | str, groups: Sequence[int] = (), written: Dialect | None = None, among: Sequence[File] = ()
+) -> dict[str, NDArray[Any]]:
     """The columns of `problem.RAW` from a Parquet or CSV file or a folder of them, each of shape (n,), under their own names.
 
     `groups` are the row groups to read of a Parquet file; `written` is how a CSV file is written, if that is known.
+    If files are given as `among`, they are read, and `path` is what messages call them.
 
     Raises:
         UserError: the file is missing or damaged, a column is missing or has the wrong type, or a value is unreadable.
     """
-    return _columns(path, lambda wanted: table(path, wanted, groups), written)
-
-
-def read_all(name: object, files: Sequence[File]) -> dict[str, NDArray[Any]]:
-    """The columns of several files, one after the other, as `read` gives those of one; `name` is for messages.
-
-    Raises:
-        UserError: as `read`, or the files do not fit together.
-    """
-    return _columns(name, lambda wanted: tables(name, files, wanted), None)
-
-
-def _columns(
-    name: object, load: Callable[[Wanted], tuple[pa.Table, Dialect]], written: Dialect | None
-) -> dict[str, NDArray[Any]]:
     kinds = dict(problem.RAW)
 
     def wanted(names: Sequence[str]) -> list[str]:
@@ -158,13 +139,14 @@ def _columns(
             kinds.update({field.name: field.kind for field in schema.FIELDS} | {schema.TRUE: float})
         given = {problem.ALIASES.get(name, name): name for name in names}
         if missing := [name for name in kinds if name not in given]:
-            raise UserError(f"{name} has no column {missing[0]}; it has {', '.join(names[:12])}")
+            raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
         return [given[name] for name in kinds]
 
-    found, own = load(wanted)
+    alone = Path(path) if isinstance(path, str) else path
+    found, own = tables(path, among, wanted) if among else table(alone, wanted, groups)
     return {
-        each: column(values, each, kind, written or own)
-        for (each, kind), values in zip(kinds.items(), found.columns, strict=True)
+        name: column(values, name, kind, written or own)
+        for (name, kind), values in zip(kinds.items(), found.columns, strict=True)
     }
 
 
@@ -194,7 +176,7 @@ def opened(path: File) -> pa.NativeFile:
 
 def unpacked(path: File) -> pa.NativeFile:
     """The bytes of a file, or of what is packed in it."""
-    return pa.input_stream(opened(path), compression="gzip" if path.name.lower().endswith(".gz") else None)
+    return pa.input_stream(opened(path), compression="gzip" if str(path).lower().endswith(".gz") else None)
 
 
 @contextlib.contextmanager
@@ -204,12 +186,13 @@ def readable(path: File) -> Iterator[str]:
     Raises:
         UserError: the file is missing or damaged, or has another format.
     """
-    if not (kind := form(path.name)) and path.exists():
-        raise UserError(f"{path}: only {', '.join(FORMATS)} files can be read")
+    missing = UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
+    if not (kind := form(str(path))):
+        raise UserError(f"{path}: only {', '.join(FORMATS)} files can be read") if Path(str(path)).exists() else missing
     try:
-        if not path.exists():
-            raise UserError(f"{path} does not exist: check DATA=, or leave it out to train on the generated sample")
         yield kind
+    except FileNotFoundError:
+        raise missing from None
     except (
         pa.ArrowException,
         OSError,

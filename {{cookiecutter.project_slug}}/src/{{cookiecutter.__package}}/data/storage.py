@@ -1,10 +1,8 @@
-"""Files on this machine or in a store such as S3: resolve names, select parts by date, read a file's metadata."""
+"""Files on this machine or in a store such as S3: resolve names, select parts by date."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -13,15 +11,11 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.fs
-import pyarrow.parquet
 
 from ..base.errors import UserError, first_line
 from .read import FORMATS, form
 
 DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
-BLOCK_BYTES = 1 << 22
-JOB_FILE = "_job.json"
-"""The metadata file in a folder of parts, about the job that wrote it."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +30,6 @@ class Place:
         return self.path
 
     @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
     def form(self) -> str:
         """`parquet` or `csv`; empty for anything else, such as a folder."""
         return form(self.path)
@@ -48,34 +37,13 @@ class Place:
     def __truediv__(self, relative: str) -> Place:
         return Place(self.system, f"{self.path.rstrip('/')}/{relative}" if relative else self.path)
 
-    def with_ending(self, ending: str) -> Place:
-        """The path with `ending` added to its whole name: `x.csv` and `x.parquet` get different ones."""
-        return Place(self.system, self.path + ending)
-
     def info(self) -> pa.fs.FileInfo:
         """Whether it is a file or a folder, its size, and when it was changed."""
         return self.system.get_file_info(self.path)
 
-    def exists(self) -> bool:
-        """Whether there is such a file or folder."""
-        return bool(self.info().type != pa.fs.FileType.NotFound)
-
     def open(self) -> pa.NativeFile:
         """The file's bytes."""
         return self.system.open_input_file(self.path)
-
-    def state(self) -> str:
-        """Size and modification time: if they differ, the content may differ."""
-        info = self.info()
-        return f"{info.size}-{info.mtime_ns}"
-
-    def digest(self) -> str:
-        """SHA-256 of the content, shortened to 16 characters."""
-        digest = hashlib.sha256()
-        with self.system.open_input_stream(self.path, compression=None) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
-        return digest.hexdigest()[:16]
 
 
 def place(name: str) -> Place:
@@ -95,7 +63,7 @@ def place(name: str) -> Place:
 
 
 def parts(name: str) -> tuple[str, str, str]:
-    """Address, `since` and `until` in the name of a folder's parts, as `s3://bucket/rides?since=2024-01&until=2024-03`."""
+    """Address, `since` and `until` in the name of a folder's parts, as `s3://bucket/rows?since=2024-01&until=2024-03`."""
     address, _, query = name.partition("?")
     given = urllib.parse.parse_qsl(query)
     chosen = {word: value for word, value in given if word in ("since", "until")}
@@ -179,25 +147,3 @@ def errors(where: Place) -> Iterator[None]:
             raise UserError(f"{where}: {first_line(error)}") from None
         error.filename = error.filename or str(where)
         raise
-
-
-def remove(where: Place) -> None:
-    """Remove a file if it exists."""
-    with errors(where):
-        if where.info().is_file:
-            where.system.delete_file(where.path)
-
-
-def metadata(where: Place) -> dict[str, str]:
-    """The metadata of a Parquet file, or of a folder that Spark wrote; empty if there is none."""
-    about = where / JOB_FILE
-    if about.info().is_file:
-        with about.system.open_input_stream(about.path) as stream:
-            return dict(json.loads(stream.read()))
-    if where.form != "parquet" or not where.info().is_file:
-        return {}
-    try:
-        found = pa.parquet.read_metadata(where.path, filesystem=where.system).metadata or {}
-    except pa.ArrowException:
-        return {}
-    return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}

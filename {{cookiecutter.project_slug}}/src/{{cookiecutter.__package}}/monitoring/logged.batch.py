@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from .. import problem
 from ..base.errors import UserError, first_line
-from ..data import schema
+from ..data import schema, storage
 from ..model import conformal
 from . import prediction_log
 
@@ -90,10 +90,8 @@ def refused(folder: Path | None = None, since: str = "", until: str = "") -> Ite
 def _place(folder: Path | None) -> tuple[pa.fs.FileSystem, str]:
     """The file system of the log, and the folder in it: `PREDICTION_LOG` or `[log] folder` may be a URL."""
     address = str(folder or prediction_log.address())
-    try:
-        return pa.fs.FileSystem.from_uri(address) if "://" in address else (pa.fs.LocalFileSystem(), address)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{address} cannot be read: {first_line(error)}") from None
+    where = storage.place(address)
+    return where.system, where.path
 
 
 def _files(system: pa.fs.FileSystem, root: str) -> list[str]:

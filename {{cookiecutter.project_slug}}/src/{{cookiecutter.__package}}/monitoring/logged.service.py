@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -10,15 +11,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.fs
+
+from ..data import storage
 from . import prediction_log
 from .prediction_log import ENDING
 
+BUFFER_BYTES = 1 << 20
 REMEMBERED = 1_000_000
 """The number of ids remembered to skip duplicates: a worker that died between two steps answers its last events again."""
 
 
 def rows(folder: Path | None = None, since: str = "", until: str = "") -> Iterator[dict[str, Any]]:
-    """Every prediction once, by day: `prediction_id`, `time`, `model_version`, `role`, `milliseconds`, `record`, `answer`.
+    """Every prediction once, by day, from a folder or from where its files were copied to (`s3://bucket/predictions`): `prediction_id`, `time`, `model_version`, `role`, `milliseconds`, `record`, `answer`.
 
     `since` and `until` are times or their beginnings (`2024-01-31`); predictions before `since` or after `until` are
     left out.
@@ -55,9 +61,13 @@ def refused(folder: Path | None = None, since: str = "", until: str = "") -> Ite
 
 def _lines(folder: Path | None, since: str, until: str) -> Iterator[bytes]:
     """The lines of the files of some days."""
-    for path in sorted((folder or prediction_log.folder()).glob(f"*{ENDING}")):
-        if path.name[:10] < since[:10] or (until and path.name[:10] > until[:10]):
-            continue
-        # A service may just have removed it because of its age.
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
-            yield from lines
+    where = storage.place(str(folder or prediction_log.address()))
+    with storage.errors(where):
+        found = where.system.get_file_info(pa.fs.FileSelector(where.path, allow_not_found=True))
+        for info in sorted(found, key=lambda each: each.base_name):
+            day = info.base_name[:10]
+            if info.extension != ENDING[1:] or day < since[:10] or (until and day > until[:10]):
+                continue
+            # A service may just have removed it because of its age.
+            with contextlib.suppress(FileNotFoundError), where.system.open_input_stream(info.path) as lines:
+                yield from io.BufferedReader(lines, BUFFER_BYTES)

@@ -52,7 +52,7 @@ class Log(params.Section):
 
 
 def address() -> str:
-    """Where the log is: a folder, or for a job's files a URL such as `s3://bucket/scored`."""
+    """Where the log is: a folder, or a URL such as `s3://bucket/scored` that jobs write to, or a service's files were copied to."""
     given = os.environ.get("PREDICTION_LOG") or str(Log.load().folder)
     return given if "://" in given else str(params.ROOT / given)
 
@@ -73,8 +73,14 @@ def beginning(text: str, name: str) -> str:
 
 
 def folder() -> Path:
-    """The folder of a service's log."""
-    return Path(address())
+    """The folder to which a service writes its log.
+
+    Raises:
+        UserError: it is a URL.
+    """
+    if "://" in (given := address()):
+        raise UserError(f"PREDICTION_LOG={given}: a service writes to a folder; copy its files to that address")
+    return Path(given)
 
 
 class PredictionLog:

@@ -100,7 +100,7 @@ def _excerpt(source: str, places: NDArray[np.int64], folder: Path) -> tuple[Path
         table, _ = read.table(path, groups=groups)
         inside, after = wanted[(wanted >= first) & (wanted < first + len(table))], first + len(table)
         if len(inside):
-            ending = next(each for each in read.FORMATS if path.name.lower().endswith(each))
+            ending = next(each for each in read.FORMATS if str(path).lower().endswith(each))
             to = folder / f"{number:05}{ending}"
             if ending == ".parquet":
                 parquet.write_table(table.take(inside - first), to)

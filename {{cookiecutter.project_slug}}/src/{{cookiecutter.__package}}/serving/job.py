@@ -21,7 +21,7 @@ from ..base.progress import Progress
 from ..data import storage
 from ..data.storage import Place
 from ..model.predictor import Predicts
-from . import tables
+from . import outputs, tables
 from .scorer import SchemaError, Scored, Scorer
 from .tables import Writer
 
@@ -47,11 +47,11 @@ class Unit:
     @property
     def rejected(self) -> Place:
         """Where the refused rows are written."""
-        return self.target.with_ending(".rejected.parquet")
+        return outputs.beside(self.target, ".rejected.parquet")
 
     def state(self) -> str:
         """A fingerprint of the inputs; it differs if they have changed."""
-        return " ".join(source.state() for source, _ in self.sources)
+        return " ".join(outputs.state(source) for source, _ in self.sources)
 
 
 class Log(Protocol):
@@ -159,7 +159,7 @@ class Job:
         return self.counts
 
     def _up_to_date(self, unit: Unit) -> bool:
-        known = storage.metadata(unit.target)
+        known = outputs.metadata(unit.target)
         return bool(known) and all(known.get(name) == value for name, value in self._identity(unit).items())
 
     def _identity(self, unit: Unit) -> dict[str, str]:
@@ -178,7 +178,7 @@ class Job:
             UserError: an input cannot be read or scored, or changed meanwhile; the old output is unchanged.
         """
         identity = self._identity(unit)
-        digests = [pool.submit(source.digest) for source, _ in unit.sources if not source.groups]
+        digests = [pool.submit(outputs.digest, source) for source, _ in unit.sources if not source.groups]
         count, rejected, hopeless = 0, 0, ""
         with contextlib.ExitStack() as undo:
             written: Writer | None = None
@@ -212,7 +212,7 @@ class Job:
             about_it = describe(self._predictor.card, self._log.run_id, unit, fingerprints, count, rejected) | identity
             # The output is published last: if it exists, it is complete.
             if rejects is None:
-                storage.remove(unit.rejected)
+                outputs.remove(unit.rejected)
             else:
                 rejects.publish(about_it)
             if rejected > count * self._settings.max_rejected_share:

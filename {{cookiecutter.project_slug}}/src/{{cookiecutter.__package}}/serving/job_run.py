@@ -11,6 +11,7 @@ from typing import Any
 from ..base import params
 from ..base.errors import UserError
 from ..data import storage
+from . import outputs
 
 
 class JobRun:
@@ -71,7 +72,7 @@ def about(name: str) -> dict[str, str]:
     Raises:
         UserError: there is no such file, or it was not written by `make score`.
     """
-    found = storage.metadata(storage.place(name))
+    found = outputs.metadata(storage.place(name))
     if "model_run_id" not in found:
         raise UserError(f"{name} is no Parquet file that `make score` wrote: it does not say which model scored it")
     return {key: value for key, value in found.items() if key != "input_state"}

@@ -17,7 +17,7 @@ from ..base.errors import UserError
 from ..data import storage
 from ..data.row_groups import together
 from ..data.storage import Place
-from . import job, served_model
+from . import job, outputs, served_model
 from .job import Batch, Counts, Job, Unit
 from .served_model import Served
 
@@ -56,7 +56,7 @@ class SparkJob(Job):
         """Write the unit's output, and its rejected rows beside it; a failure leaves the old ones unchanged."""
         if unit.target.form:
             raise UserError(f"OUTPUT={unit.target} is a file: Spark writes a folder of Parquet files, name one")
-        partial = unit.target.with_ending(".partial")
+        partial = outputs.beside(unit.target, ".partial")
         _remove(partial)
         try:
             self._on_spark(unit, partial)
@@ -95,7 +95,7 @@ class SparkJob(Job):
                 self.counts.refused.append(f"{unit.target}: {rejected:,} of {rows:,} rows were refused")
                 return
             _publish(accepted, unit.target)
-            with unit.target.system.open_output_stream((unit.target / storage.JOB_FILE).path) as stream:
+            with unit.target.system.open_output_stream((unit.target / outputs.JOB_FILE).path) as stream:
                 stream.write(json.dumps(known).encode())
         self.counts.files += 1
 
@@ -134,13 +134,13 @@ def _work(
 
 def _publish(files: list[str], target: Place) -> None:
     """Make these files the content of the folder `target`; without files, there is no folder."""
-    system, old = target.system, target.with_ending(".old")
+    system, old = target.system, outputs.beside(target, ".old")
     if old.info().type == pa.fs.FileType.Directory and target.info().type == pa.fs.FileType.NotFound:
         system.move(old.path, target.path)  # an earlier job was killed between two renames
     _remove(old)
     if isinstance(system, pa.fs.LocalFileSystem):
         # The new folder is complete before the old one is moved away.
-        new = target.with_ending(".new")
+        new = outputs.beside(target, ".new")
         _remove(new)
         _move(files, new)
         if target.info().type == pa.fs.FileType.Directory:
@@ -151,10 +151,10 @@ def _publish(files: list[str], target: Place) -> None:
         return
     # A store cannot rename a folder: the old files are removed once the new ones are in.
     before = system.get_file_info(pa.fs.FileSelector(target.path, allow_not_found=True))
-    storage.remove(target / storage.JOB_FILE)
+    outputs.remove(target / outputs.JOB_FILE)
     names = _move(files, target)
     for info in before:
-        if info.is_file and info.base_name not in names and info.base_name != storage.JOB_FILE:
+        if info.is_file and info.base_name not in names and info.base_name != outputs.JOB_FILE:
             system.delete_file(info.path)
 
 
