@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import threading
 
 import mlflow
 import pandas as pd
@@ -189,11 +190,13 @@ def test_two_deliveries_at_once_do_not_get_in_each_other_s_way(server, dataset, 
     server.away = True
     log_something(dataset, small, tmp_path)
     server.away = False
-    other = sqlite3.connect(outbox.FOLDER / "lock.db", isolation_level=None)
+    other = sqlite3.connect(outbox.FOLDER / "lock.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 0.1)
     assert resend(monkeypatch) == 1
     assert "another delivery" in capsys.readouterr().err
-    other.close()
+    monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 60)
+    threading.Timer(0.5, other.close).start()
     assert resend(monkeypatch) == 0
     assert len(server.runs()) == 1
 

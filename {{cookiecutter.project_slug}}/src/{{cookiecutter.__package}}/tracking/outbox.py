@@ -21,6 +21,9 @@ FOLDER = ROOT / ".outbox"
 SERVER_RUN = "server_run_id"
 """The tag of a run here with the id of its run on the server."""
 
+PATIENCE_SECONDS = 120.0
+"""How long a delivery waits for another one from this folder, as when two pipelines end at the same time."""
+
 
 def _address() -> str:
     """The address of the outbox's SQLite store."""
@@ -99,9 +102,9 @@ def _forget(artifacts: str) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Allow one delivery at a time; the lock of a process that died is released."""
+    """Allow one delivery at a time; others wait for it. The lock of a process that died is released."""
     FOLDER.mkdir(exist_ok=True)
-    lock = sqlite3.connect(FOLDER / "lock.db", timeout=0, isolation_level=None)
+    lock = sqlite3.connect(FOLDER / "lock.db", timeout=PATIENCE_SECONDS, isolation_level=None)
     try:
         lock.execute("BEGIN EXCLUSIVE")
         yield
