@@ -153,6 +153,10 @@ def test_a_killed_executor_or_driver_leaves_the_model_as_it_was_or_a_whole_new_o
         assert "run it again" in err
         assert "Traceback" not in err
         assert json.loads(project.text("model/model.json")) == known
+    code, _, err = killed(project, "deploy.SparkSubmit")
+    assert code != 0
+    assert "run it again" in err
+    assert "Traceback" not in err
     code, _, _ = killed(project, "-m night_bus train")
     assert code != 0
     assert not [path.name for path in project.path.iterdir() if path.name.startswith(".model-")]
