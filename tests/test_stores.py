@@ -85,9 +85,14 @@ def test_a_gate_lets_the_champions_own_code_score_rows_of_a_store(months):
     project = months(deployment="web", maturity_level="3")
     done(project, "pipeline", "DATA=s3://rides/months", "SINCE=2024-01")
     code = project.path / "src" / "night_bus" / "problem.py"
-    code.write_text(code.read_text(encoding="utf-8").replace('"hour"', '"time_of_day"'), encoding="utf-8")
+    known = code.read_text(encoding="utf-8")
+    same = "    matrix[:, 5] = columns['PULocationID'] == columns['DOLocationID']\n    return matrix"
+    more = known.replace('"pickup_weekday")', '"pickup_weekday", "same_zone")').replace("    return matrix", same)
+    assert more.count("same_zone") == more.count("matrix[:, 5]") == 1
+    code.write_text(more, encoding="utf-8")
     told = done(project, "pipeline", "DATA=s3://rides/months", "SINCE=2024-02")
     assert "cannot be compared" not in told
+    assert "one record" not in told, "the champion was loaded by the code that has changed"
     assert "night-bus version 2 is" in told
     number = done(project, "trace", "VERSION=2")
     assert "s3://rides/months?since=2024-02" in number

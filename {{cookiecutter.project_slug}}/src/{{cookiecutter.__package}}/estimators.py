@@ -197,7 +197,9 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise UserError(f"params.toml [model]: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(
+            f"params.toml [model]: {' '.join(str(error).partition('Stack trace')[0].split())[:300]}"
+        ) from None
 
 
 def _imported(name: str, parameters: Mapping[str, Any]) -> Any:

@@ -1,12 +1,15 @@
 """Rows that are not held in memory give the same training as rows that are."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
-from {{ cookiecutter.__package }}.data import parts, read, schema
+from {{ cookiecutter.__package }}.data import data_lock, parts, read, schema, storage
 from {{ cookiecutter.__package }}.data.clean import clean
 from {{ cookiecutter.__package }}.data.split import split
 from {{ cookiecutter.__package }}.training import train
@@ -46,6 +49,69 @@ def test_a_sample_of_each_side_is_measured_and_all_rows_are_counted(folder, sett
     assert set(older.places) < set(every.places)
 
 
+def test_every_class_is_in_a_sample_and_both_sides_are_drawn_alike(folder, settings, monkeypatch):
+    monkeypatch.setattr(parts, "SAMPLED", 200)
+    *_, older, newest = parts.split(str(folder), settings.data)
+    whole = parts.both(older, newest)
+    share = len(whole) / whole.rows
+    assert (whole.target.size, whole.rows) == (len(whole), older.rows + newest.rows)
+    assert (whole.places < settings.data.sample_rows).all()
+    assert sum(np.isin(whole.places, newest.places)) / newest.rows == pytest.approx(share, rel=0.5)
+    if problem.TASK != "regression":
+        monkeypatch.setattr(parts, "SAMPLED", 1)
+        *_, older, _ = parts.split(str(folder), settings.data)
+        assert set(older.target) == {0, 1}
+
+
+def test_files_of_two_formats_are_read_in_memory_as_they_are_in_parts(folder, settings):
+    rows = pyarrow.parquet.read_table(folder / "b.parquet")
+    pyarrow.csv.write_csv(rows, folder / "b.csv")
+    (folder / "b.parquet").unlink()
+    whole = split(clean(str(folder), read.read(folder)), settings.data.validation_share, settings.data.seed)
+    *_, older, newest = parts.split(str(folder), settings.data)
+    assert [each.fingerprint for each in whole] == [older.fingerprint, newest.fingerprint]
+
+
+def test_rows_that_change_before_they_are_fitted_are_not_fitted(folder, settings):
+    listed, cut, *_ = parts.split(str(folder), settings.data)
+    names = [str(number) for number in range(len(problem.FEATURES) + 1)]
+    numbers = [pa.record_batch([pa.array(range(len(listed)))], ["id"])]
+    assert sum(len(batch) for batch in parts.matrices(numbers, listed, cut, names))
+    rows = pyarrow.parquet.read_table(folder / "b.parquet")
+    pyarrow.parquet.write_table(
+        pa.concat_tables([rows.slice(1), rows.slice(0, 1)]), folder / "b.parquet", row_group_size=250
+    )
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(parts.matrices(numbers, listed, cut, names))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("s3://b/rows?since=2024-01&until=2024-03", ("s3://b/rows", "2024-01", "2024-03")),
+        ("s3://b/rows?region=x?until=2024", ("s3://b/rows?region=x", "", "2024")),
+        ("s3://b/rows?since=2023&since=2024", ("s3://b/rows", "2024", "")),
+        ("data/month=????-0?/*", ("data/month=????-0?/*", "", "")),
+    ],
+)
+def test_the_parts_that_are_chosen_are_a_part_of_the_name(name, found):
+    assert storage.parts(name) == found
+
+
+def test_only_what_was_typed_is_a_pattern(folder, monkeypatch):
+    odd = folder / "[work]" / "own"
+    odd.mkdir(parents=True)
+    (folder / "a.parquet").rename(odd / "a.parquet")
+    monkeypatch.chdir(odd.parent)
+    for name in ("own", "o*/*.parquet", str(odd)):
+        assert [str(each) for each in data_lock.files(name)] == [(odd / "a.parquet").as_posix()]
+
+
+def test_an_address_with_a_password_is_refused():
+    with pytest.raises(UserError, match="credentials belong in the environment"):
+        data_lock.files("s3://key:secret@bucket/rows")
+
+
 def test_a_training_on_disk_gives_what_one_in_memory_does(folder, settings, trained, tmp_path):
     # Which rows a tree is given depends on their order.
     (folder / "a.parquet").rename(folder / "c.parquet")
@@ -62,6 +128,12 @@ def test_an_estimator_that_needs_all_rows_is_refused_with_those_that_do_not(fold
     linear = settings.model_copy(update={"model": params.Model(estimator="linear")})
     with pytest.raises(UserError, match=r"ENGINE=disk cannot fit linear; it can xgboost, "):
         train.opened("disk", linear, str(folder)).__enter__()
+
+
+def test_a_parameter_that_an_engine_would_ignore_is_refused(folder, settings):
+    given = params.Model(estimator="xgboost", xgboost={"early_stopping_rounds": 5})
+    with pytest.raises(UserError, match="ENGINE=disk does not know early_stopping_rounds = 5"):
+        train.opened("disk", settings.model_copy(update={"model": given}), str(folder)).__enter__()
 
 
 def test_a_part_that_cannot_be_read_is_named_and_nothing_is_left(folder, settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -29,6 +30,9 @@ def session() -> Iterator[SparkSession]:
     Raises:
         UserError: Spark does not start, or fails; the message has the first line of its reason.
     """
+    # After Ctrl-C, py4j would print a traceback for each call that was under way.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(lambda record: "while sending command" not in record.getMessage())
     with tempfile.TemporaryDirectory() as scratch:
         started = _start(Path(scratch))
         try:

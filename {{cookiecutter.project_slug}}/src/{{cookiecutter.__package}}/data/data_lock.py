@@ -26,6 +26,7 @@ from ..base.fields import Columns
 from ..base.params import ROOT
 from . import clean, read, storage
 from .read import File
+from .storage import Place
 
 FILE = ROOT / "data.lock"
 CACHE = ROOT / ".cache" / "data"
@@ -89,24 +90,23 @@ def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArra
     if not (source := asked(settings, source)):
         return read.rows(settings)
     columns = read.read(source, among=(found := files(source)))
-    check(source, found[0], lambda: (len(next(iter(columns.values()))), _span(columns)))
+    check(source, found, lambda: (len(next(iter(columns.values()))), _span(columns)))
     return source, columns
 
 
-def check(source: str, path: File, told: Callable[[], tuple[int, str]]) -> None:
-    """Print a warning if a file differs from its entry in the lock; one that was downloaded and has none gets it.
+def check(source: str, found: Sequence[File], told: Callable[[], tuple[int, str]]) -> None:
+    """Print a warning for each file that differs from its entry in the lock; one that was downloaded and has none gets it.
 
     `told` gives the number of its rows and the times they span.
 
     Raises:
         UserError: `DATA_STORE` cannot be written.
     """
-    if not isinstance(path, Path):
-        return
-    if published(source) and named(path) not in entries():
-        _add(path, *told(), source)
-    elif different := difference(path):
-        print(f"warning: {different}", file=sys.stderr)
+    for path in [] if "://" in source and not published(source) else [Path(str(each)) for each in found]:
+        if published(source) and named(path) not in entries():
+            _add(path, *told(), source)
+        elif different := difference(path):
+            print(f"warning: {different}", file=sys.stderr)
 
 
 def asked(settings: params.Data, source: str) -> str:
@@ -135,15 +135,17 @@ def divided(source: str) -> bool:
     return Path(address).is_dir() or (not Path(address).exists() and bool(set("*?[") & set(address)))
 
 
-def files(source: str) -> Sequence[File]:
+def files(source: str) -> Sequence[Path | Place]:
     """The files of a path, a pattern or a URL, in order; of a folder those that `storage.find` finds. One that is published is fetched.
 
     Raises:
         UserError: there is none, or it cannot be fetched.
     """
-    if published(source):
-        return [fetch(source)]
     address, since, until = storage.parts(source)
+    if published(source):
+        if since or until:
+            raise UserError("SINCE and UNTIL choose parts of a folder, and a published file is one: leave them out")
+        return [fetch(source)]
     if since or until or divided(source):
         return [place for place, _ in storage.find(address, since, until)]
     return [Path(source)]

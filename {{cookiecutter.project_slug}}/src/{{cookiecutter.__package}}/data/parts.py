@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from .. import problem
 from ..base import params
 from ..base.errors import UserError
-from . import data_lock, read
+from . import data_lock, read, storage
 from .clean import Dataset, usable
-from .read import Dialect, File
+from .read import Dialect
 from .row_groups import together
 from .split import drawn
+from .storage import Place
 
 ROWS = 500_000
 """A part has about this many rows of a Parquet file; a CSV file is one part."""
@@ -38,7 +38,7 @@ SEED = 2**50
 class Part:
     """A file or some row groups of it, empty for all; without a path, the generated sample. `first` rows of the source are before it."""
 
-    path: File | None
+    path: Place | None
     groups: tuple[int, ...] = ()
     written: Dialect = read.STANDARD
     first: int = 0
@@ -49,11 +49,12 @@ Each = Callable[[Callable[[Part], Any], Sequence[Part]], Iterable[Any]]
 
 
 class Counted(NamedTuple):
-    """Of a part: rows read, rows dropped by rule, and usable rows by minute; without a time, by whether they are for validation."""
+    """Of a part: rows read, rows dropped by rule, and its bins (hours; without a time, the sides) with their usable rows."""
 
     read: int
     dropped: dict[str, int]
-    kept: dict[int, int]
+    bins: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,18 @@ class Cut:
     shares: tuple[float, float]
     """Of each side, the share of the rows that is measured."""
 
+    digests: tuple[int, ...] = ()
+    """Of each part, the digest of its training rows, once it is known."""
+
 
 class Side(NamedTuple):
-    """The training rows or the validation rows of a part: their number, digest, first and last time, and those to measure."""
+    """The training rows or the validation rows of a part: their number, digest, first and last time, those to measure, and one of each class."""
 
     rows: int
     digest: int
     times: list[np.datetime64]
     sample: Dataset
+    spare: Dataset
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def find(source: str) -> list[Part]:
     found, dialects = [], []
     for each in data_lock.files(source):
         # Absolute: an executor works in a folder of its own.
-        path = each.absolute() if isinstance(each, Path) else each
+        path = storage.place(str(each)) if isinstance(each, Path) else each
         with read.readable(path) as kind:
             if kind == "parquet":
                 groups = together(pyarrow.parquet.read_metadata(read.opened(path)), ROWS)
@@ -166,7 +171,7 @@ def split(
     first = np.cumsum([0, *(count.read for count in counted)]).tolist()
     parts = [replace(part, first=before) for part, before in zip(parts, first[:-1], strict=True)]
     dropped = sum((collections.Counter(count.dropped) for count in counted), collections.Counter())
-    total = sum(sum(count.kept.values()) for count in counted)
+    total = sum(int(count.rows.sum()) for count in counted)
     limit, older = _limit(parts, counted, total, settings, each)
     if not 0 < older < total:
         said = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items()) or "none"
@@ -176,30 +181,38 @@ def split(
     train, validation = (_together([both[side] for both in told]) for side in (0, 1))
     if (train.rows, validation.rows) != (older, total - older):
         raise UserError(f"{name} changed while it was read: run it again")
-    if path := parts[0].path:
-        data_lock.check(
-            source, path, lambda: (first[-1], " to ".join(filter(None, (train.span[0], validation.span[1]))))
-        )
+    files = {part.path.path: part.path for part in parts if part.path}
+    span = " to ".join(filter(None, (train.span[0], validation.span[1])))
+    data_lock.check(source, list(files.values()), lambda: (first[-1], span))
     known = {"name": name, "rows_read": first[-1], "dropped": dict(dropped)}
+    cut = replace(cut, digests=tuple(side.digest for side, _ in told))
     return parts, cut, replace(train, **known), replace(validation, **known)
 
 
 def matrices(
     numbers: Iterable[pa.RecordBatch], listed: Sequence[Part], cut: Cut, names: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    """Features and target of the training rows of parts, a batch each with columns of these names; `numbers` say which parts."""
+    """Features and target of the training rows of parts, a batch each with columns of these names; `numbers` say which parts.
+
+    Raises:
+        UserError: the rows are not those of which the digest was taken.
+    """
     for batch in numbers:
         for number in batch.column(0).to_pylist():
             older, _ = sides(listed[number], cut)
+            if older.digest != cut.digests[number]:
+                raise UserError(f"{listed[number].path} changed while it was read: run it again")
             columns = [*problem.features(older.columns).T, older.target.astype(np.float32)]
             yield pa.record_batch([np.ascontiguousarray(column) for column in columns], list(names))
 
 
 def both(older: Dataset, newest: Dataset) -> Sample:
-    """The rows of both sides as one data set."""
+    """The rows of both sides as one data set; of samples, as large a share of each."""
+    whole = older.rows + newest.rows, (older.span[0], newest.span[1]), (older.digest + newest.digest) % 2**64
+    if (share := min(len(older) / older.rows, len(newest) / newest.rows)) < 1:
+        older, newest = (each.take(np.flatnonzero(drawn(each, share, SEED))) for each in (older, newest))
     columns = {name: np.concatenate([values, newest.columns[name]]) for name, values in older.columns.items()}
     target, places = np.concatenate([older.target, newest.target]), np.concatenate([older.places, newest.places])
-    whole = older.rows + newest.rows, (older.span[0], newest.span[1]), (older.digest + newest.digest) % 2**64
     return Sample(older.name, columns, target, older.rows_read, older.dropped, places, whole)
 
 
@@ -209,9 +222,8 @@ def _newest(dataset: Dataset, settings: params.Data) -> NDArray[np.bool_]:
 
 def _counted(part: Part, settings: params.Data) -> Counted:
     dataset = rows(part, settings)
-    bins = dataset.columns[problem.TIME].astype("datetime64[m]") if problem.TIME else _newest(dataset, settings)
-    kept = zip(*np.unique(bins.astype(np.int64), return_counts=True), strict=True)
-    return Counted(dataset.rows_read, dataset.dropped, {int(minute): int(count) for minute, count in kept})
+    bins = dataset.columns[problem.TIME].astype("datetime64[h]") if problem.TIME else _newest(dataset, settings)
+    return Counted(dataset.rows_read, dataset.dropped, *np.unique(bins.astype(np.int64), return_counts=True))
 
 
 def _limit(
@@ -219,27 +231,27 @@ def _limit(
 ) -> tuple[tuple[np.datetime64, int] | None, int]:
     """Time and row number of the first validation row, and the number of training rows."""
     if not problem.TIME:
-        return None, sum(count.kept.get(0, 0) for count in counted)
+        return None, sum(int(count.rows[count.bins == 0].sum()) for count in counted)
     older = round(total * (1 - settings.validation_share))
     if not 0 < older < total:
         return None, older
-    minutes = sum((collections.Counter(count.kept) for count in counted), collections.Counter())
-    ordered = sorted(minutes)
-    after = np.cumsum([minutes[minute] for minute in ordered])
+    hours, places = np.unique(np.concatenate([count.bins for count in counted]), return_inverse=True)
+    sizes = np.bincount(places, np.concatenate([count.rows for count in counted])).astype(np.int64)
+    after = np.cumsum(sizes)
     at = int(np.searchsorted(after, older, side="right"))
-    minute = ordered[at]
-    there = [part for part, count in zip(parts, counted, strict=True) if minute in count.kept]
-    look = functools.partial(_of_minute, settings=settings, minute=minute)
-    time, place = sorted(itertools.chain.from_iterable(each(look, there)))[older - int(after[at] - minutes[minute])]
-    return (np.datetime64(time, "us"), place), older
+    there = [part for part, count in zip(parts, counted, strict=True) if hours[at] in count.bins]
+    look = functools.partial(_of_hour, settings=settings, hour=int(hours[at]))
+    times, numbers = (np.concatenate(each) for each in zip(*each(look, there), strict=True))
+    chosen = np.lexsort((numbers, times))[older - int(after[at] - sizes[at])]
+    return (times[chosen], int(numbers[chosen])), older
 
 
-def _of_minute(part: Part, settings: params.Data, minute: int) -> list[tuple[int, int]]:
-    """Time, in microseconds since 1970, and row number of each row in a minute."""
+def _of_hour(part: Part, settings: params.Data, hour: int) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
+    """Time and row number of each row in an hour."""
     dataset = rows(part, settings)
     times = dataset.columns[problem.TIME].astype("datetime64[us]")
-    inside = times.astype("datetime64[m]").astype(np.int64) == minute
-    return list(zip(times[inside].astype(np.int64).tolist(), dataset.places[inside].tolist(), strict=True))
+    inside = times.astype("datetime64[h]").astype(np.int64) == hour
+    return times[inside], dataset.places[inside]
 
 
 def _told(part: Part, cut: Cut, kept: Callable[[Dataset], None] | None) -> tuple[Side, ...]:
@@ -252,11 +264,22 @@ def _told(part: Part, cut: Cut, kept: Callable[[Dataset], None] | None) -> tuple
 def _side(dataset: Dataset, share: float) -> Side:
     times = list(dataset.columns[problem.TIME][[0, -1]]) if problem.TIME and len(dataset) else []
     sample = dataset.take(np.flatnonzero(drawn(dataset, share, SEED)))
-    return Side(len(dataset), dataset.digest, times, sample)
+    classes = (
+        np.unique(dataset.target, return_index=True)[1] if problem.TASK != "regression" else np.array([], np.int64)
+    )
+    return Side(len(dataset), dataset.digest, times, sample, dataset.take(classes))
 
 
 def _together(found: Sequence[Side]) -> Sample:
     samples = [side.sample for side in found]
+    # A class that no row of the sample has would not be known.
+    missing = set(np.concatenate([side.spare.target for side in found])) - set(
+        np.concatenate([each.target for each in samples])
+    )
+    for side in found:
+        rows = [row for row, each in enumerate(side.spare.target) if each in missing]
+        samples.append(side.spare.take(np.array(rows, np.int64)))
+        missing -= set(side.spare.target)
     columns = {name: np.concatenate([each.columns[name] for each in samples]) for name in samples[0].columns}
     target, places = (np.concatenate([getattr(each, name) for each in samples]) for name in ("target", "places"))
     order = np.argsort(columns[problem.TIME], kind="stable") if problem.TIME else np.arange(len(target))

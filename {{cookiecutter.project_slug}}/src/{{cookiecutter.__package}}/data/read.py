@@ -131,22 +131,36 @@ def read(
     Raises:
         UserError: the file is missing or damaged, a column is missing or has the wrong type, or a value is unreadable.
     """
-    kinds = dict(problem.RAW)
+    found: list[dict[str, type]] = []
 
     def wanted(names: Sequence[str]) -> list[str]:
+        kinds = dict(problem.RAW)
         if schema.TRUE in names:
-            kinds.clear()
-            kinds.update({field.name: field.kind for field in schema.FIELDS} | {schema.TRUE: float})
+            kinds = {field.name: field.kind for field in schema.FIELDS} | {schema.TRUE: float}
         given = {problem.ALIASES.get(name, name): name for name in names}
         if missing := [name for name in kinds if name not in given]:
             raise UserError(f"{path} has no column {missing[0]}; it has {', '.join(names[:12])}")
+        found.append(kinds)
         return [given[name] for name in kinds]
 
     alone = Path(path) if isinstance(path, str) else path
-    found, own = tables(path, among, wanted) if among else table(alone, wanted, groups)
+    chosen = among or (files(alone) if isinstance(alone, Path) else [alone])
+    loaded = [table(each, wanted, groups) for each in chosen]
+    if any(kinds != found[0] for kinds in found):
+        raise UserError(
+            f"the files of {path} do not fit together: some have records with {schema.TRUE}, others have not"
+        )
+    written = written or common(path, [own for _, own in loaded])
+    parts = [
+        {
+            name: column(values, name, kind, written)
+            for (name, kind), values in zip(found[0].items(), each.columns, strict=True)
+        }
+        for each, _ in loaded
+    ]
     return {
-        name: column(values, name, kind, written or own)
-        for (name, kind), values in zip(kinds.items(), found.columns, strict=True)
+        name: np.concatenate([each[name] for each in parts]) if parts[1:] else values
+        for name, values in parts[0].items()
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -50,10 +51,14 @@ def place(name: str) -> Place:
     """A local path, or a URL such as `s3://bucket/folder`.
 
     Raises:
-        UserError: the URL's scheme is unknown, or its store cannot be reached.
+        UserError: the URL's scheme is unknown, it has credentials, or its store cannot be reached.
     """
     if "://" not in name:
         return Place(pa.fs.LocalFileSystem(), Path(name).absolute().as_posix())
+    if "@" in urllib.parse.urlsplit(name).netloc:
+        raise UserError(
+            "credentials belong in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY): addresses are logged"
+        )
     try:
         return Place(*pa.fs.FileSystem.from_uri(name))
     except (pa.ArrowInvalid, OSError) as error:
@@ -64,13 +69,9 @@ def place(name: str) -> Place:
 
 def parts(name: str) -> tuple[str, str, str]:
     """Address, `since` and `until` in the name of a folder's parts, as `s3://bucket/rows?since=2024-01&until=2024-03`."""
-    address, _, query = name.partition("?")
-    given = urllib.parse.parse_qsl(query)
-    chosen = {word: value for word, value in given if word in ("since", "until")}
-    if not chosen:
-        return name, "", ""
-    rest = urllib.parse.urlencode([each for each in given if each[0] not in chosen])
-    return f"{address}?{rest}" if rest else address, chosen.get("since", ""), chosen.get("until", "")
+    chosen = re.search(r"([?&](since|until)=[^?&]*)+$", name)
+    given = dict(urllib.parse.parse_qsl(chosen[0].replace("?", "&"))) if chosen else {}
+    return name[: chosen.start()] if chosen else name, given.get("since", ""), given.get("until", "")
 
 
 def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]:
@@ -91,10 +92,14 @@ def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]
         if kind == pa.fs.FileType.File:
             found = [(start, "")]
         else:
-            fixed = re.split(r"/[^/]*[*?\[]", start.path, maxsplit=1)[0] or "/"
+            # Only what was typed is a pattern, not the path of the folder in which it was typed.
+            above = "" if "://" in name or Path(name).is_absolute() else Path.cwd().as_posix()
+            typed, fixed = start.path[len(above) :], start.path
+            if kind != pa.fs.FileType.Directory:
+                fixed = above + re.split(r"/[^/]*[*?\[]", typed, maxsplit=1)[0] or "/"
             select = pa.fs.FileSelector(fixed, recursive=True, allow_not_found=True)
             paths = sorted(info.path for info in start.system.get_file_info(select) if info.is_file)
-            matches = PurePosixPath(start.path.lstrip("/"))
+            matches = PurePosixPath((glob.escape(above) + typed).lstrip("/"))
             found = [
                 (Place(start.system, path), path.removeprefix(fixed).lstrip("/"))
                 for path in paths

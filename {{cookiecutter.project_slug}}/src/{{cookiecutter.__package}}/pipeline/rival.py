@@ -91,15 +91,16 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data) -> NDA
 def _excerpt(source: str, places: NDArray[np.int64], folder: Path) -> tuple[Path, NDArray[np.int64]]:
     """Copy the rows of some places, with all their columns, to files in `folder`; returns it, and the places in those files.
 
-    A CSV file is copied as a whole: how its dates are written may show in other rows only.
+    A CSV file is copied as a whole, and so is one that shows how dates are written in all of them.
     """
     folder.mkdir()
-    wanted, kept, first = np.unique(places), list[NDArray[np.int64]](), 0
+    wanted, kept, first, dates = np.unique(places), list[NDArray[np.int64]](), 0, ""
     found = [(part.path, part.groups) for part in parts.find(source) if part.path]
     for number, (path, groups) in enumerate(found):
-        table, _ = read.table(path, groups=groups)
+        table, written = read.table(path, groups=groups)
         inside, after = wanted[(wanted >= first) & (wanted < first + len(table))], first + len(table)
-        if len(inside):
+        if len(inside) or written.dates > dates:
+            dates = dates or written.dates
             ending = next(each for each in read.FORMATS if str(path).lower().endswith(each))
             to = folder / f"{number:05}{ending}"
             if ending == ".parquet":

@@ -78,6 +78,8 @@ def _data(tree: Path, source: str) -> list[str]:
     locked = data_lock.entries() | data_lock.entries(tree / data_lock.FILE.name)
     published = [name for name, entry in locked.items() if entry["origin"] == source]
     name = next((name for name in (data_lock.named(Path(source)), *published) if name in locked), "")
+    if not name and not read.form(source):
+        raise UserError(f"its data were in the folder {source}, which is not here any more: put it back")
     if not name:
         raise UserError(
             f"its data, {source}, are not in {data_lock.FILE.name}: name data with `make data KEEP=` "

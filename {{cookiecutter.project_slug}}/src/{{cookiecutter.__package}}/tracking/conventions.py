@@ -158,7 +158,7 @@ def log_inputs(train: Dataset, validation: Dataset, settings: params.Params) -> 
     flat = pd.json_normalize(settings.model_dump(), sep=".").iloc[0]
     mlflow.log_params({str(name): value for name, value in flat.items()})
     for dataset, context in ((train, "training"), (validation, "validation")):
-        source = CodeDatasetSource({"source": dataset.name, "rows": str(len(dataset))})
+        source = CodeDatasetSource({"source": dataset.name, "rows": str(dataset.rows)})
         known = MetaDataset(source, dataset.name[:500], dataset.fingerprint, record_schema())  # type: ignore[abstract]
         mlflow.log_input(known, context=context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,25 @@ def unfitted(settings: params.Params, engine: str) -> Any:
     Raises:
         UserError: it can only be fitted in memory, or one of its parameters is wrong.
     """
-    name = settings.model.estimator
+    name, given = settings.model.estimator, settings.model.parameters
     estimator = estimators.unfitted(settings)
+    if only := [each for each in ("early_stopping_rounds", "booster") if given.get(each) not in (None, "gbtree")]:
+        raise UserError(f"params.toml: ENGINE={engine} does not know {only[0]} = {given[only[0]]!r}: leave it out")
     if name not in FITS:
         known = ", ".join(FITS)
         raise UserError(f"params.toml: ENGINE={engine} cannot fit {name}; it can {known}; or leave out ENGINE")
     return estimator
+
+
+def classes(target: NDArray[np.float64]) -> int:
+    """The number of classes of a target that has a row of each.
+
+    Raises:
+        UserError: there is none of some class.
+    """
+    if missing := sorted(set(range(metrics.classes(target))) - set(target.astype(int))):
+        raise UserError(f"no row to train on has class {missing[0]}: number the classes without a gap")
+    return metrics.classes(target)
 
 
 def loaded(estimator: Any, booster: xgboost.Booster) -> Any:
@@ -72,7 +86,9 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
     Raises:
         UserError: they cannot be read, or the estimator can only be fitted in memory.
     """
-    estimator, files, classes = unfitted(settings, "disk"), list[Path](), set[int]()
+    estimator, files = unfitted(settings, "disk"), list[Path]()
+    # XGBoost removes its files, if they are still there, when it is itself removed.
+    warnings.filterwarnings("ignore", "(?s).*(External memory cache file|Couldn't remove)", UserWarning)
     cache = params.ROOT / ".cache"
     cache.mkdir(exist_ok=True)
     # Not where temporary files usually are: that may be memory.
@@ -80,7 +96,6 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
 
         def kept(older: Dataset) -> None:
             if len(older):
-                classes.add(metrics.classes(older.target))
                 files.append(Path(scratch) / f"part-{len(files):05}.npz")
                 np.savez(files[-1], features=problem.features(older.columns), target=older.target.astype(np.float32))
 
@@ -88,7 +103,7 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
             with estimators.refusals():
                 given = estimator.get_xgb_params()
                 if problem.TASK == "multiclass":
-                    given |= {"objective": "multi:softprob", "num_class": max(classes)}
+                    given |= {"objective": "multi:softprob", "num_class": classes(target)}
                 batches = Batches(files, Path(scratch) / "cache")
                 bins = given["max_bin"] or 256
                 rows = xgboost.ExtMemQuantileDMatrix(batches, missing=estimator.missing, max_bin=bins)

@@ -16,7 +16,7 @@ from ..base import params, spark
 from ..data import parts
 from ..data.clean import describe
 from ..data.parts import Part
-from .disk import loaded, unfitted
+from .disk import classes, loaded, unfitted
 from .train import Say, Sides
 
 LABEL = "target"
@@ -50,6 +50,8 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
             given = {"random_state": settings.data.seed, "verbose": False, "verbosity": 0, **given}
             logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
             kind = boosted.SparkXGBRegressor if problem.TASK == "regression" else boosted.SparkXGBClassifier
+            if problem.TASK == "multiclass":
+                classes(target)
             with estimators.refusals():
                 wanted = kind(features_col=COLUMNS, label_col=LABEL, num_workers=context.defaultParallelism, **given)
                 return loaded(estimator, wanted.fit(rows).get_booster())
