@@ -130,8 +130,8 @@ def killed(project, which):
     )  # fmt: skip
     try:
         for _ in range(600):
-            executors = [pid for pid, said in descendants(process.pid) if "CoarseGrainedExecutorBackend" in said]
-            if len(executors) >= 2:
+            running = " ".join(said for _, said in descendants(process.pid))
+            if running.count("CoarseGrainedExecutorBackend") >= 2 and "pyspark.daemon" in running:
                 break
             assert process.poll() is None, process.communicate()
             time.sleep(0.1)

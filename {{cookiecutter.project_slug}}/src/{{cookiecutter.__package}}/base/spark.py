@@ -65,7 +65,9 @@ def _start(scratch: Path) -> SparkSession:
         return builder.getOrCreate()
     except (PySparkException, Py4JError, RuntimeError, OSError) as error:
         said = first_line(error)
-        raise UserError(f"Spark does not start ({said}): it needs Java 17 on PATH or in JAVA_HOME") from None
+        raise UserError(
+            f"Spark does not start ({said}): check that Java 17 is on PATH or in JAVA_HOME, then run it again"
+        ) from None
 
 
 def _reason(error: Exception) -> str:
