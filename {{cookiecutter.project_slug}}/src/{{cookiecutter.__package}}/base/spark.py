@@ -37,10 +37,11 @@ def session() -> Iterator[SparkSession]:
         started = _start(Path(scratch))
         try:
             yield started
-        except (PySparkException, Py4JError) as error:
+        except (PySparkException, Py4JError, ConnectionError) as error:
             raise UserError(_reason(error) or f"Spark failed ({first_line(error)}): run it again") from None
         finally:
-            started.stop()
+            with contextlib.suppress(Py4JError, ConnectionError):  # its driver may be gone
+                started.stop()
 
 
 def _start(scratch: Path) -> SparkSession:
