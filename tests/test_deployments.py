@@ -206,7 +206,7 @@ def test_a_folder_in_s3_is_scored_into_s3(bake, trained, s3):
     assert done.returncode == 0, done.stderr
     done = project.make("score", "INPUT=s3://rides/in", "OUTPUT=s3://rides/out")
     assert done.returncode == 0, done.stderr
-    assert "1 files written, 1 up to date" in done.stdout
+    assert "1 file written, 1 up to date" in done.stdout
     keys = {each["Key"]: each["Size"] for each in s3.list_objects_v2(Bucket="rides", Prefix="out/")["Contents"]}
     assert {key for key, size in keys.items() if size} == {
         "out/day=2024-01-01/part.parquet",

@@ -239,11 +239,11 @@ def test_a_block_that_fails_ends_the_run_with_its_reason_and_registers_nothing(p
     assert "[register]" not in done.stdout
     assert "no version is registered yet" in project.make("registry").stdout
     done = run(project, "trainin")
-    assert "error: PIPELINE=trainin is none of data_preparation, training" in done.stderr
+    assert "error: there is no pipeline 'trainin': choose PIPELINE= from data_preparation" in done.stderr
     done = run(project, "training", "VARIABLES=dat=new.parquet")
-    assert "error: training has no variable dat; it has data" in done.stderr
+    assert "error: training has no variable dat; its variables: data" in done.stderr
     done = run(project, "training", "VARIABLES=data=new rides.csv")
-    assert "error: 'rides.csv' is no name=value" in done.stderr
+    assert "error: 'rides.csv' is not of the form name=value" in done.stderr
 
 
 @pytest.mark.slow

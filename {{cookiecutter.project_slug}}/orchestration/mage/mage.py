@@ -1,8 +1,14 @@
 """Start Mage with log-in, or run one pipeline without a server."""
 
 import argparse
+import contextlib
+import io
+import logging
 import os
 import secrets
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +23,10 @@ SETTINGS = {
     **dict.fromkeys(("REQUIRE_USER_AUTHENTICATION", "HIDE_API_TRIGGER_TOKEN", "DISABLE_AUTO_BROWSER_OPEN"), "true"),
     "SERVER_VERBOSITY": "WARNING",
 }
+
+
+GRACE_SECONDS = 20
+"""How long Mage may take to stop."""
 
 
 def known_secrets() -> dict[str, str]:
@@ -56,7 +66,14 @@ def api_triggers(token: str) -> dict[str, int]:
 
 
 def start(host: str, port: str) -> None:
-    """Say where Mage is and how its API triggers are called, and start it."""
+    """Say where Mage is and how its API triggers are called, and keep it running until Ctrl-C or SIGTERM."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            # Mage would take the next port that is free, unlike the addresses printed here.
+            sys.exit(f"error: port {port} cannot be used ({error}): does Mage run already? Else make mage MAGE_PORT=6790")
     for pipeline, number in api_triggers(os.environ["MAGE_TRIGGER_TOKEN"]).items():
         print(
             f"{pipeline}: POST http://{host}:{port}/api/pipeline_schedules/{number}/pipeline_runs/<MAGE_TRIGGER_TOKEN>"
@@ -66,7 +83,19 @@ def start(host: str, port: str) -> None:
         flush=True,
     )
     words = ["-m", "mage_ai.cli.main", "start", str(HERE), "--host", host, "--port", port]
-    os.execv(sys.executable, [sys.executable, *words])
+    # Mage's processes each handle Ctrl-C for themselves, and start each other again: they get one SIGTERM.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
+    server = subprocess.Popen([sys.executable, *words], start_new_session=True)
+    try:
+        sys.exit(server.wait())
+    except KeyboardInterrupt:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+        print("Mage is stopped", flush=True)
 
 
 def run(name: str, variables: dict[str, str]) -> None:
@@ -82,10 +111,10 @@ def run(name: str, variables: dict[str, str]) -> None:
 
     known = sorted(Pipeline.get_all_pipelines(str(HERE)))
     if name not in known:
-        sys.exit(f"error: PIPELINE={name} is none of {', '.join(known)}")
+        sys.exit(f"error: there is no pipeline {name}: choose {', '.join(known)}")
     own = Pipeline.get(name, repo_path=str(HERE)).variables or {}
     if strange := [each for each in variables if each not in own]:
-        sys.exit(f"error: {name} has no variable {strange[0]}; it has {', '.join(own) or 'none'}")
+        sys.exit(f"error: {name} has no variable {strange[0]}; its variables: {', '.join(own) or 'none'}")
     db_connection.start_session()
     for block in Pipeline.get(name, repo_path=str(HERE)).blocks_by_uuid.values():
         print(f"[{block.uuid}]", flush=True)
@@ -97,6 +126,8 @@ def run(name: str, variables: dict[str, str]) -> None:
 
         try:
             execute()
+        except KeyboardInterrupt:
+            sys.exit(f"error: stopped in {block.uuid}")
         except Exception as error:
             sys.exit(f"error: {error}")
 
@@ -113,14 +144,19 @@ def main() -> None:
     os.environ.update({**SETTINGS, **known_secrets(), **os.environ})
     if given.action == "secrets":
         return
-    from mage_ai.settings.repo import set_repo_path
+    print("starting Mage", flush=True)
+    # What its libraries say about themselves on import helps nobody here.
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        import mage_ai.data_preparation.models.pipeline
+        from mage_ai.settings.repo import set_repo_path
 
     set_repo_path(str(HERE))
     if given.action == "start":
         start(given.host, given.port)
     else:
         if strange := [each for each in given.variables if "=" not in each]:
-            sys.exit(f"error: {strange[0]!r} is no name=value; with spaces: VARIABLES='\"reason=new zones\"'")
+            sys.exit(f"error: {strange[0]!r} is not of the form name=value; with spaces: VARIABLES='\"reason=new zones\"'")
         run(given.pipeline, dict(each.split("=", 1) for each in given.variables))
 
 

@@ -4,11 +4,13 @@ The pipeline's file says which, in the block's `configuration`. Words in braces 
 the block before has passed on: `--run={linear[run_id]}`.
 """
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -48,6 +50,8 @@ def command(*before, **variables):
     timer.start()
     last.start()
     lines = [""]
+    with contextlib.suppress(ValueError):  # in a thread that is not the main one
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for line in running.stdout:
             print(line, end="", flush=True)

@@ -16,7 +16,7 @@ import pyarrow.fs
 from ..base.errors import UserError, first_line
 from .read import FORMATS, form
 
-DATE = re.compile(r"\d{4}(-\d{2}){0,2}")
+DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-[0-3]\d)?)?")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def find(name: str, since: str = "", until: str = "") -> list[tuple[Place, str]]
     """
     for word, given in (("SINCE", since), ("UNTIL", until)):
         if given and not DATE.fullmatch(given):
-            raise UserError(f"{word}={given} is no date: write it as 2024-01-31, 2024-01 or 2024")
+            raise UserError(f"{word}={given} is not a date: write it as 2024-01-31, 2024-01 or 2024")
     start = place(name)
     with errors(start):
         kind = start.info().type
