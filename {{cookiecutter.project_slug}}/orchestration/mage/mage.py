@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -73,7 +74,9 @@ def start(host: str, port: str) -> None:
             probe.bind((host, int(port)))
         except OSError as error:
             # Mage would take the next port that is free, unlike the addresses printed here.
-            sys.exit(f"error: port {port} cannot be used ({error}): does Mage run already? Else make mage MAGE_PORT=6790")
+            sys.exit(
+                f"error: port {port} cannot be used ({error}): does Mage run already? Else make mage MAGE_PORT=6790"
+            )
     for pipeline, number in api_triggers(os.environ["MAGE_TRIGGER_TOKEN"]).items():
         print(
             f"{pipeline}: POST http://{host}:{port}/api/pipeline_schedules/{number}/pipeline_runs/<MAGE_TRIGGER_TOKEN>"
@@ -148,7 +151,7 @@ def main() -> None:
     # What its libraries say about themselves on import helps nobody here.
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
-        import mage_ai.data_preparation.models.pipeline
+        importlib.import_module("mage_ai.data_preparation.models.pipeline")
         from mage_ai.settings.repo import set_repo_path
 
     set_repo_path(str(HERE))
@@ -156,7 +159,9 @@ def main() -> None:
         start(given.host, given.port)
     else:
         if strange := [each for each in given.variables if "=" not in each]:
-            sys.exit(f"error: {strange[0]!r} is not of the form name=value; with spaces: VARIABLES='\"reason=new zones\"'")
+            sys.exit(
+                f"error: {strange[0]!r} is not of the form name=value; with spaces: VARIABLES='\"reason=new zones\"'"
+            )
         run(given.pipeline, dict(each.split("=", 1) for each in given.variables))
 
 

@@ -35,7 +35,9 @@ def expected(units: Sequence[Unit]) -> int:
 def report(counts: Counts, seconds: float) -> int:
     """Print the result of a job; returns its exit code."""
     done = f"{counts.rows - counts.rejected:,} rows scored in {seconds:.1f} s ({counts.rows / seconds:,.0f} rows/s)"
-    print(f"{done}, {counts.rejected:,} rejected, {counts.files:,} file{"s" * (counts.files != 1)} written, {counts.up_to_date:,} up to date")
+    print(
+        f"{done}, {counts.rejected:,} rejected, {counts.files:,} file{'s' * (counts.files != 1)} written, {counts.up_to_date:,} up to date"
+    )
     for reason in (*counts.failed, *counts.refused):
         print(f"error: {reason}", file=sys.stderr)
     if counts.refused:
