@@ -20,7 +20,7 @@ frame = t.drop_columns('lpep_dropoff_datetime').slice(0, 50_000).to_pandas()
 open(sys.argv[5], 'w').write('{"dataframe_split": ' + frame.to_json(orient='split', index=False, date_format='iso') + '}')
 """
 JOB = """
-import sys, time, resource; from ride_duration.data import storage; from ride_duration.serving import job, served_model
+import pathlib, sys, time, resource; from ride_duration.data import storage; from ride_duration.serving import job, served_model
 units = job.plan(storage.find(sys.argv[1]), storage.place(sys.argv[2]))
 class Quiet:
     run_id = ''
@@ -28,7 +28,8 @@ class Quiet:
 work = job.Job(served_model.build(), job.Batch(), Quiet())
 t = time.perf_counter(); counts = work.run(units, force=True); t = time.perf_counter() - t
 assert not counts.failed and not counts.rejected, counts
-print(counts.rows / t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+size = pathlib.Path(sys.argv[2]).stat().st_size
+print(counts.rows / t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, size / counts.rows)
 """
 MODEL = """
 import os, sys, time, pyarrow.parquet as p

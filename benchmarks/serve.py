@@ -68,8 +68,10 @@ def memory(pid):
         one = children.pop()
         try:
             pages += int(pathlib.Path(f"/proc/{one}/statm").read_text().split()[1])
-            children += map(int, pathlib.Path(f"/proc/{one}/task/{one}/children").read_text().split())
-        except FileNotFoundError:
+            # A process may be started by any thread, as Java does.
+            for task in pathlib.Path(f"/proc/{one}/task").iterdir():
+                children += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return pages * 4096 / 1e6
 

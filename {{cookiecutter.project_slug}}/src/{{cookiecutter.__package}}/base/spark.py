@@ -22,6 +22,10 @@ try:
 except ImportError:
     raise UserError("Spark is not installed here: run `make spark`") from None
 
+# After Ctrl-C, py4j would print a traceback for each call that was under way.
+logging.getLogger("py4j").setLevel(logging.CRITICAL)
+logging.getLogger().addFilter(lambda record: "while sending command" not in record.getMessage())
+
 
 @contextlib.contextmanager
 def session() -> Iterator[SparkSession]:
@@ -30,9 +34,6 @@ def session() -> Iterator[SparkSession]:
     Raises:
         UserError: Spark does not start, or fails; the message has the first line of its reason.
     """
-    # After Ctrl-C, py4j would print a traceback for each call that was under way.
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)
-    logging.getLogger().addFilter(lambda record: "while sending command" not in record.getMessage())
     with tempfile.TemporaryDirectory() as scratch:
         started = _start(Path(scratch))
         try:

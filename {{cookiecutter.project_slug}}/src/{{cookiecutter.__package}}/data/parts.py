@@ -36,12 +36,13 @@ SEED = 2**50
 
 @dataclass(frozen=True)
 class Part:
-    """A file or some row groups of it, empty for all; without a path, the generated sample. `first` rows of the source are before it."""
+    """A file or some row groups of it, empty for all; without a path, the sample. `first` rows are before it; Parquet's are counted in `rows`."""
 
     path: Place | None
     groups: tuple[int, ...] = ()
     written: Dialect = read.STANDARD
     first: int = 0
+    rows: int = 0
 
 
 Each = Callable[[Callable[[Part], Any], Sequence[Part]], Iterable[Any]]
@@ -116,8 +117,9 @@ def find(source: str) -> list[Part]:
         path = storage.place(str(each)) if isinstance(each, Path) else each
         with read.readable(path) as kind:
             if kind == "parquet":
-                groups = together(pyarrow.parquet.read_metadata(read.opened(path)), ROWS)
-                found += [Part(path, tuple(each)) for each in groups]
+                metadata = pyarrow.parquet.read_metadata(read.opened(path))
+                for groups in together(metadata, ROWS):
+                    found.append(Part(path, tuple(groups), rows=sum(metadata.row_group(n).num_rows for n in groups)))
                 dialects.append(read.STANDARD)
             else:
                 found.append(Part(path))

@@ -61,18 +61,10 @@ def scores(version: ModelVersion, newest: Dataset, settings: params.Data) -> NDA
         approved, model = fetch.approved(uri), folder / "model"
         _check(code, approved)
         bundle.write(approved, model)
-        rows, places = Path(), newest.places
-        if newest.name != read.SAMPLE:
-            rows, places = _excerpt(newest.name, places, folder / "rows")
+        again = newest.name != read.SAMPLE
+        rows, places = _excerpt(newest.name, newest.places, folder / "rows") if again else ("", newest.places)
         np.save(folder / "places.npy", places)
-        words = [
-            params.PACKAGE.name,
-            code,
-            model,
-            "" if newest.name == read.SAMPLE else rows,
-            settings.sample_rows,
-            settings.seed,
-        ]
+        words = [params.PACKAGE.name, code, model, rows, settings.sample_rows, settings.seed]
         files = [folder / "places.npy", folder / "scores.npy"]
         command = [sys.executable, "-c", SCRIPT, *map(str, [*words, *files])]
         # Whoever registered the champion wrote its code: it gets no password and no token of this machine.
@@ -95,8 +87,11 @@ def _excerpt(source: str, places: NDArray[np.int64], folder: Path) -> tuple[Path
     """
     folder.mkdir()
     wanted, kept, first, dates = np.unique(places), list[NDArray[np.int64]](), 0, ""
-    found = [(part.path, part.groups) for part in parts.find(source) if part.path]
-    for number, (path, groups) in enumerate(found):
+    found = [(part.path, part.groups, part.rows) for part in parts.find(source) if part.path]
+    for number, (path, groups, rows) in enumerate(found):
+        if rows and not ((wanted >= first) & (wanted < first + rows)).any():
+            first += rows
+            continue
         table, written = read.table(path, groups=groups)
         inside, after = wanted[(wanted >= first) & (wanted < first + len(table))], first + len(table)
         if len(inside) or written.dates > dates:
