@@ -203,9 +203,12 @@ def trained(cookies_session, run_folder):
 
 
 def wait(until, seconds):
-    """Wait until a condition holds."""
+    """Wait until a condition holds; a server that does not answer yet is waited for."""
     deadline = time.monotonic() + seconds
-    while not until():
+    while True:
+        with contextlib.suppress(OSError):
+            if until():
+                return
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.2)
 

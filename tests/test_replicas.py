@@ -6,7 +6,7 @@ import subprocess
 
 import in_use
 import pytest
-from conftest import NAMED, free_port, serving, wait
+from conftest import NAMED, free_port, listens, serving, wait
 from test_in_use import WHY, edit, tracked
 from test_stores import upload
 
@@ -47,6 +47,7 @@ class Replicas(in_use.Web):
             proxy = subprocess.Popen(["nginx", "-e", folder / "error.log", "-p", folder, "-c", folder / "nginx.conf"])
             held.callback(proxy.wait)
             held.callback(proxy.terminate)
+            wait(lambda: listens(self.port), 20)
             yield proxy
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,15 +57,15 @@ class Dataset:
     @functools.cached_property
     def digest(self) -> int:
         """The sum of the rows' hashes, modulo 2**64: that of all rows is the sum of those of any parts of them."""
-        ordered = replace(self, columns=dict(sorted(self.columns.items())))
-        return int(ordered.hashes(seed=0).sum(dtype=np.uint64))
+        return int(self.hashes(seed=0).sum(dtype=np.uint64))
 
     def hashes(self, seed: int) -> NDArray[np.uint64]:
         """A hash of each row, shape (n,), the same for equal rows; another `seed` gives others."""
         import pandas as pd  # a service does not have it
 
-        rows = pd.DataFrame({**self.columns, "": self.target})
-        return np.asarray(pd.util.hash_pandas_object(rows, index=False, hash_key=f"{seed:016}"[:16]), np.uint64)
+        rows = pd.DataFrame({**dict(sorted(self.columns.items())), "": self.target})
+        # The hash_key of pandas changes the hashes of text only.
+        return pd.util.hash_array(pd.util.hash_pandas_object(rows, index=False).to_numpy() + np.uint64(seed % 2**64))
 
     def take(self, rows: slice | NDArray[np.int64]) -> Dataset:
         """Some of the rows, as a new data set."""
