@@ -115,7 +115,7 @@ def test_the_scorecards_name_what_is_there(baked):
     assert tuple(map(sum, zip(*points, strict=True))) == (29, 33)
 
 
-BUDGETS = {"0": (24, 2_970), "1": (24, 2_970), "2": (45, 6_310), "3": (56, 8_200), "4": (63, 9_580)}
+BUDGETS = {"0": (24, 2_980), "1": (24, 2_980), "2": (45, 6_330), "3": (56, 8_210), "4": (63, 9_590)}
 """Modules and lines of src/ without tools/, of a web project with local tracking, that a level may have."""
 
 

@@ -154,15 +154,15 @@ class JsonLines(Logger):
         """Write the line."""
         if not self.cfg.accesslog:
             return
-        told = dict(resp.headers)
+        version, prediction = environ.get("prediction", (None, None))
         line = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             "method": environ["REQUEST_METHOD"],
             "path": environ["PATH_INFO"],
             "status": int(str(resp.status).split()[0]),
             "milliseconds": round(request_time.total_seconds() * 1000, 3),
-            "model_version": told.get("X-Model-Version"),
-            "prediction_id": told.get("X-Prediction-Id"),
+            "model_version": version,
+            "prediction_id": prediction,
         }
         self.access_log.info(json.dumps(line))
 

@@ -50,8 +50,9 @@ EXAMPLE = {"PULocationID": 74, "DOLocationID": 166, "trip_distance": 2.6, "lpep_
 FEATURES = ("PULocationID", "DOLocationID", "trip_distance", "pickup_hour", "pickup_weekday")
 CATEGORIES = ("PULocationID", "DOLocationID")
 SEGMENTS = ("pickup_hour", "trip_distance")
-NOON_ON_A_WEDNESDAY = np.datetime64("2024-01-10T12:00", "us")
 MONDAY = np.datetime64("2024-01-01", "us")
+NOON_ON_A_WEDNESDAY = 60.0
+"""In hours after Monday."""
 
 
 def features(columns: Columns) -> NDArray[np.float32]:
@@ -59,14 +60,15 @@ def features(columns: Columns) -> NDArray[np.float32]:
 
     A missing pick-up time means a Wednesday at noon, in training and in serving.
     """
-    pickup = np.where(np.isnat(columns[TIME]), NOON_ON_A_WEDNESDAY, columns[TIME])
-    hours = (pickup - MONDAY).astype(np.int64) / 3.6e9
-    matrix = np.empty((len(pickup), len(FEATURES)), np.float32)
+    hours = (columns[TIME] - MONDAY) / np.timedelta64(1, "h")
+    hours[np.isnan(hours)] = NOON_ON_A_WEDNESDAY
+    days, hour = np.divmod(hours, 24)
+    matrix = np.empty((len(hours), len(FEATURES)), np.float32)
     matrix[:, 0] = columns["PULocationID"]
     matrix[:, 1] = columns["DOLocationID"]
     matrix[:, 2] = columns["trip_distance"]
-    matrix[:, 3] = hours % 24
-    matrix[:, 4] = hours // 24 % 7
+    matrix[:, 3] = hour
+    matrix[:, 4] = days % 7
     return matrix
 
 

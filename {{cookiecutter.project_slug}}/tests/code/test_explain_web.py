@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from flask import request
 from records import ANSWER, several
 
 from {{ cookiecutter.__package }} import problem
@@ -31,8 +32,9 @@ def test_an_explanation_is_parts_that_sum_to_the_score(client):
 
 
 def test_the_access_log_gets_the_prediction_s_id_with_an_explanation_too(client):
-    answer = client.post("/predict?explain=true", json=several(1)[0])
-    assert answer.headers["X-Prediction-Id"] == answer.json["prediction_id"]
+    with client:
+        answer = client.post("/predict?explain=true", json=several(1)[0]).json
+        assert request.environ["prediction"] == (answer["model_version"], answer["prediction_id"])
 
 
 def test_of_a_list_each_record_is_explained(client):

@@ -101,7 +101,7 @@ def usable(name: str, raw: Columns) -> Dataset:
     order = np.flatnonzero(keep)
     if problem.TIME:
         order = order[np.argsort(raw[problem.TIME][keep], kind="stable")]
-    columns = {field.name: raw[field.name][order].astype(field.dtype) for field in schema.FIELDS}
+    columns = {field.name: raw[field.name][order].astype(field.dtype, copy=False) for field in schema.FIELDS}
     cleaned = Dataset(name, columns, target[order], len(target), dropped, order)
     if not schema.PLAIN:
         reasons = list(schema.refusals(columns))

@@ -33,8 +33,6 @@ CACHE = ROOT / ".cache" / "data"
 """Files by their SHA-256; `DATA_STORE` is a folder or an `s3://` address with the same layout, for the whole team."""
 
 TIMEOUT_SECONDS = 20
-
-
 LONGEST = 200
 """Of a file name, so that every file system accepts it."""
 

@@ -31,7 +31,7 @@ WINDOWS = 400
 """The number of windows of each size."""
 
 ENOUGH = 200_000
-"""The limits are computed from about this many training rows."""
+"""The reference and the limits are computed from about this many training rows."""
 
 PREDICTION = "prediction"
 """The name under which the model's predictions are watched, like a feature."""
@@ -110,7 +110,10 @@ def counts(known: Reference, now: Seen) -> Counts:
 
 def psi(known: Reference, found: Counts) -> dict[str, float]:
     """The population stability index of each feature: 0 for the same distribution (Siddiqi 2006)."""
-    return {name: float(_index(np.array(known[name]["shares"]), bins)) for name, bins in found.items()}
+    return {
+        name: float(_parts(np.array(known[name]["shares"]), bins / max(bins.sum(), 1)).sum())
+        for name, bins in found.items()
+    }
 
 
 def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rules: Drift, seed: int) -> dict[str, Any]:
@@ -128,18 +131,15 @@ def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rule
         rules: length of a window, the share, and the minimum number of rows.
         seed: for the random choice.
     """
-    rng, names = np.random.default_rng(seed), list(known)
-    step = max(1, len(next(iter(rows.values()))) // ENOUGH)
-    places = [_places(np.array(known[name]["edges"]), rows[name][::step]) for name in names]
-    moments = moments if moments is None else moments[::step]
-    totals, found = [np.bincount(each, minlength=len(known[name]["shares"])) for name, each in zip(names, places, strict=True)], {}  # fmt: skip
-    length = lasts(moments, len(places[0]), rules)
+    rng, names, found = np.random.default_rng(seed), list(known), {}
+    # The bins of all features, one after the other; where each feature's begin.
+    first = np.cumsum([0, *(len(each["shares"]) for each in known.values())])[:-1]
+    places = first + np.column_stack([_places(np.array(known[name]["edges"]), rows[name]) for name in names])
+    length = lasts(moments, len(places), rules)
     for size in [rules.min_rows, *(each for each in SIZES if each > rules.min_rows)]:
-        windows = list(_windows(moments, len(places[0]), size, length, rng))
+        windows = list(_windows(moments, len(places), size, length, rng))
         if len(windows) >= WINDOWS // 4:
-            found[size] = np.array(
-                [[_apart(each[rows], total) for each, total in zip(places, totals, strict=True)] for rows in windows]
-            )
+            found[size] = _apart(places, first, windows)
     if not found:
         return {"seconds": length, "sizes": [], "limits": {}, "left_out": []}
     watched = np.quantile(found[max(found)], 0.05, axis=0) <= DRIFTED
@@ -205,16 +205,20 @@ def _windows(
             yield low + rng.choice(high - low, min(size, high - low), replace=False, shuffle=False)
 
 
-def _apart(window: NDArray[np.int64], total: NDArray[np.int64]) -> float:
-    """The index of a window compared with the other rows, from the bins of its rows and the number of all rows in each bin."""
-    bins = np.bincount(window, minlength=len(total))
-    return _index((total - bins) / (total.sum() - len(window)), bins)
+def _apart(
+    places: NDArray[np.int64], first: NDArray[np.int64], windows: Sequence[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """The index of each feature in windows compared with the other rows, (windows, features); `places` (n, features) are bins."""
+    total = np.bincount(places.ravel())
+    bins = np.array([np.bincount(places[rows].ravel(), minlength=len(total)) for rows in windows])
+    sizes = np.array([[len(rows)] for rows in windows])
+    return np.add.reduceat(_parts((total - bins) / (len(places) - sizes), bins / sizes), first, axis=1)
 
 
-def _index(was: NDArray[np.float64], bins: NDArray[np.int64]) -> float:
-    before = np.maximum(was, LEAST_SHARE)
-    now = np.maximum(bins / max(bins.sum(), 1), LEAST_SHARE)
-    return float(np.sum((now - before) * np.log(now / before)))
+def _parts(was: NDArray[np.float64], now: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each bin adds to the index, from the shares of rows in it."""
+    was, now = np.maximum(was, LEAST_SHARE), np.maximum(now, LEAST_SHARE)
+    return (now - was) * np.log(now / was)
 
 
 def _places(edges: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:

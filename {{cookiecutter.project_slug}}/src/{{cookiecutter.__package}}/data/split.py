@@ -21,12 +21,14 @@ def split(dataset: Dataset, validation_share: float, seed: int = 42) -> tuple[Da
         UserError: one of the two would be empty.
     """
     if problem.TIME:
-        chosen = np.arange(len(dataset)) >= round(len(dataset) * (1 - validation_share))
+        limit = round(len(dataset) * (1 - validation_share))
+        older, newest = dataset.take(slice(limit)), dataset.take(slice(limit, None))
     else:
         chosen = drawn(dataset, validation_share, seed)
-    if not chosen.any() or chosen.all():
+        older, newest = dataset.take(np.flatnonzero(~chosen)), dataset.take(np.flatnonzero(chosen))
+    if not len(older) or not len(newest):
         raise UserError(f"{dataset.name}: {len(dataset)} usable rows are too few to train and to validate")
-    return dataset.take(np.flatnonzero(~chosen)), dataset.take(np.flatnonzero(chosen))
+    return older, newest
 
 
 def drawn(dataset: Dataset, share: float, seed: int) -> NDArray[np.bool_]:

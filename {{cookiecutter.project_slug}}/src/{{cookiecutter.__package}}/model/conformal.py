@@ -48,8 +48,8 @@ class Interval(params.Section):
 class Conformal(Predictor):
     """A predictor whose answers also have `FIELDS`."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        super().__init__(bundle, threads)
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
         self.fields = {**Predictor.fields, **FIELDS}
         known = bundle.card.get("conformal", {})
         self._held = {name: np.array(each) if isinstance(each, list) else each for name, each in known.items()}

@@ -20,8 +20,6 @@ from .bundle import Bundle, MismatchError, ModelError
 
 RECORDS = TypeAdapter(list[problem.Record])
 AGAIN = "train again, or go back to the code that it was made with"
-
-
 PREDICTION = "prediction_id"
 """The name of a prediction's id."""
 
@@ -70,7 +68,6 @@ class Predictor(Fixed):
 
     Args:
         bundle: the model; its features must be those that `problem.features` computes.
-        threads: processor cores for one call. One is fastest for single records and lets processes share a machine.
 
     Raises:
         ModelError: the model cannot be loaded, or was made for other records or features.
@@ -81,20 +78,20 @@ class Predictor(Fixed):
         "model_version": {"type": "string", "description": "Registered version or run of the model that answered"}
     }
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         try:
-            self._prove(bundle, threads)
+            self._prove(bundle)
         except ModelError:
             raise
         except Exception as error:  # a damaged model may raise anything; onnxruntime's errors share no base class
             what = f"{type(error).__name__}: {first_line(error)[:200]}"
             raise ModelError(f"the model or its card does not hold what it should ({what}): train again") from None
 
-    def _prove(self, bundle: Bundle, threads: int) -> None:
+    def _prove(self, bundle: Bundle) -> None:
         """Load the model, and check that it fits this code and gives the same scores as where it was trained."""
         _same_record(bundle.card)
         run = _graph if bundle.file.endswith(".onnx") else _estimator
-        self._scores = run(bundle, len(problem.FEATURES), threads)
+        self._scores = run(bundle, len(problem.FEATURES))
         self.card = {**bundle.card, "model_version": bundle.version}
         self._version = np.array([bundle.version], object)
         self._decision = bundle.card.get("decision", {})
@@ -186,9 +183,10 @@ def _valid(records: list[dict[str, Any]]) -> list[problem.Record]:
 Scoring = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
-def _graph(bundle: Bundle, features: int, threads: int) -> Scoring:
+def _graph(bundle: Bundle, features: int) -> Scoring:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # One is fastest for single records and lets processes share a machine; for many rows, callers use threads.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
@@ -202,7 +200,7 @@ def _graph(bundle: Bundle, features: int, threads: int) -> Scoring:
     return lambda matrix: np.asarray(session.run(output, {name: matrix})[0])
 
 
-def _estimator(bundle: Bundle, features: int, threads: int) -> Scoring:
+def _estimator(bundle: Bundle, features: int) -> Scoring:
     try:
         # Only a model without an ONNX graph needs these; most images do not have them.
         from skops import io

@@ -151,9 +151,9 @@ def _predict(predictor: Predicts, limits: Web, adapter: TypeAdapter[list[Any]]) 
                 row[predictor.additions[each].field] = value
         except ModelError as error:
             return _problem(422, f"{each} is not possible", str(error))
-    # For the access log; for a list of records it has the first id.
-    logged = {"X-Model-Version": rows[0]["model_version"] if rows else "", "X-Prediction-Id": name}
-    return _json(rows if many else rows[0], logged)
+    # For the access log.
+    environ["prediction"] = rows[0]["model_version"] if rows else "", name
+    return _json(rows if many else rows[0])
 
 
 def _answered(predictor: Predicts, records: list[Any], names: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -193,8 +193,8 @@ def _body(environ: Mapping[str, Any], most: int) -> bytes:
     return request.get_data(cache=False)
 
 
-def _json(content: Any, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(to_json(content, inf_nan_mode="null"), 200, {"Content-Type": "application/json", **(headers or {})})
+def _json(content: Any) -> Response:
+    return Response(to_json(content, inf_nan_mode="null"), content_type="application/json")
 
 
 def _problem(status: int, title: str, detail: str, **more: Any) -> Response:

@@ -113,7 +113,8 @@ def _weights(given: dict[str, Any]) -> dict[tuple[int, int], list[float]]:
 
 def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]]:
     """Each leaf of a tree, and for each feature on the path to it: low, high, whether a missing value passes, share."""
-    unfinished: list[tuple[int, Way, NDArray[np.float32]]] = [(0, {}, matrix)]
+    columns = np.ascontiguousarray(matrix.T)
+    unfinished: list[tuple[int, Way, NDArray[np.int64]]] = [(0, {}, np.arange(len(matrix)))]
     while unfinished:
         number, way, rows = unfinished.pop()
         mode, feature, value, missing, below, above = nodes[number]
@@ -122,8 +123,8 @@ def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]
             continue
         # A test for "at most" is one for "less than" the next float.
         limit = np.nextafter(np.float32(value), np.float32(np.inf)) if mode == b"BRANCH_LEQ" else np.float32(value)
-        values = rows[:, feature]
-        passes = (values < limit) | (np.isnan(values) & missing)
+        values = columns[feature][rows]
+        passes = (values < limit) | np.isnan(values) if missing else values < limit
         low, high, known, share = way.get(feature, (-np.inf, np.inf, True, 1.0))
         # No path has a share of 0, because factors are divided by it.
         part = (passes.sum() + NOBODY) / (len(rows) + 2 * NOBODY)

@@ -55,9 +55,10 @@ def enclose(
 ) -> Bundle:
     """The bundle with the data for explanations, model card and drift; `features` (n, features), `seen` their scores."""
     content, about = explanations.prepared(bundle, features, predictor.of_features)
-    columns = drift.seen(features, seen)
+    some = slice(None, None, max(1, len(older) // drift.ENOUGH))
+    columns, times = drift.seen(features[some], seen[some]), drift.times(older.take(some).columns)
     usual = drift.reference(columns)
-    limits = drift.limits(usual, columns, drift.times(older.columns), drift.Drift.load(), params.load().data.seed)
+    limits = drift.limits(usual, columns, times, drift.Drift.load(), params.load().data.seed)
     told = {"explanation": about, **seen_values(older, features), "distribution": usual, "drift": limits}
     return replace(bundle, card=bundle.card | told, extras={EXTRA: content})
 
