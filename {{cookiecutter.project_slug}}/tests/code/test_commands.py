@@ -69,6 +69,14 @@ def typed(*words):
     return subprocess.run(command, cwd=params.ROOT / "src", capture_output=True, text=True)
 
 
+def test_an_argument_that_is_none_of_the_choices_is_one_line_that_has_them():
+    done = typed("train", "--engine", "sparc")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: --engine: invalid choice: 'sparc'")
+    assert "memory" in line
+
+
 def test_the_package_alone_lists_its_commands():
     done = typed()
     assert done.returncode == 0

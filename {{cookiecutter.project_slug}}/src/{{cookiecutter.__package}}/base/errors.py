@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import errno
 import signal
@@ -19,6 +20,14 @@ REMEDIES = {
 
 class UserError(Exception):
     """An error that the user can fix; the message names the cause and the remedy in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses a command's arguments; what is wrong with them is one line, without a summary of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UserError` with the name of the argument, and its choices if it has some."""
+        raise UserError(message.removeprefix("argument "))
 
 
 def first_line(error: BaseException) -> str:

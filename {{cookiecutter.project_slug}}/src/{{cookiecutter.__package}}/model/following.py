@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..base import params
-from ..base.errors import UserError, first_line
+from ..base.errors import Parser, UserError, first_line
 from ..base.fields import Columns
 from . import live, load
 from .live import State
@@ -154,9 +154,7 @@ def begin() -> None:
 
 def main(called: Callable[[threading.Event], None] | None = None) -> None:
     """Write the registry's state where services see it change; `called` gets an event that triggers a query at once."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="follow", description="Write the registry's state to a file for services.")
+    parser = Parser(prog="follow", description="Write the registry's state to a file for services.")
     parser.add_argument("--uri", default="", help="models:/<name>@champion")
     parser.add_argument("--state", type=Path, help="the file that services read (MODEL_STATE)")
     parser.add_argument("--beside", action="store_true", help="end when the standard input does")

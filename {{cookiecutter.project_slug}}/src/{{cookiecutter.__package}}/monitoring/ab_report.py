@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import problem
 from ..base import params, reports
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..model import live
 from ..model.ab_split import known_as
 from ..tracking import conventions, store
@@ -237,7 +236,7 @@ def _quantile(values: Sequence[float], share: float) -> str:
 
 def main() -> None:
     """`make ab-report`: compare champion and challenger in use, on the terminal, as a page and as an MLflow run."""
-    parser = argparse.ArgumentParser(prog="make ab-report", description=main.__doc__)
+    parser = Parser(prog="make ab-report", description=main.__doc__)
     parser.add_argument("--shadow", action="store_true", help="compare what the challenger only noted (SHADOW=1)")
     given = parser.parse_args()
     said = live.last_experiment(conventions.model_name(), "shadow" if given.shadow else "ab")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from .. import problem
 from ..base import params
+from ..base.errors import Parser
 from ..data import drift
 from ..data.drift import Drift, Lasting
 from ..model import bundle, fetch
@@ -270,7 +270,7 @@ def watch(new: bool = False) -> Finding:
 
 def main() -> int:
     """`make monitor`: check the answers since the last look; exit code 4 is an alarm."""
-    parser = argparse.ArgumentParser(prog="make monitor", description=main.__doc__)
+    parser = Parser(prog="make monitor", description=main.__doc__)
     parser.add_argument("--new", action="store_true", help="everything since the last look is one window (NEW=1)")
     found = watch(parser.parse_args().new)
     print("report: reports/monitor.html")

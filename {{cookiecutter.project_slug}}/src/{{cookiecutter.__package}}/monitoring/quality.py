@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 
 from .. import metrics, problem
 from ..base import reports
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..model import conformal
 from . import logged, prediction_log, truth
 
@@ -72,7 +71,7 @@ def covers(answer: Mapping[str, Any], came: Any) -> bool | None:
 
 def main() -> None:
     """`make quality`: print the metric in use by version and day, and how many predictions have no truth yet."""
-    parser = argparse.ArgumentParser(prog="make quality", description=main.__doc__)
+    parser = Parser(prog="make quality", description=main.__doc__)
     parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
     parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")
     given = parser.parse_args()

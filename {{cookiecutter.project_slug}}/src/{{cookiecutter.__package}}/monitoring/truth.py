@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import problem
 from ..base import params
-from ..base.errors import UserError, first_line
+from ..base.errors import Parser, UserError, first_line
 from ..data import read
 from ..model.ab_split import known_as
 from ..model.predictor import PREDICTION
@@ -128,7 +127,7 @@ class Said:
 
 def main() -> None:
     """`make truth`: store the truth from DATA=file, and print how many predictions have theirs."""
-    parser = argparse.ArgumentParser(prog="make truth", description=main.__doc__)
+    parser = Parser(prog="make truth", description=main.__doc__)
     parser.add_argument("--data", default="", help="a CSV or Parquet file (DATA=truth.csv)")
     given = parser.parse_args()
     if not given.data:

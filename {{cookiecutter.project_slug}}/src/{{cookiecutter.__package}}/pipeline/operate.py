@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import os
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 import prometheus_client
 
 from ..base import params
-from ..base.errors import UserError, first_line
+from ..base.errors import Parser, UserError, first_line
 from ..data import drift
 from ..monitoring import monitor, monitor_page
 from ..registry import versions
@@ -180,7 +179,7 @@ def held() -> str:
 
 def main() -> None:
     """`make operate`: one round, or one EVERY=5m; `make hold` and `make go` pause and resume it."""
-    parser = argparse.ArgumentParser(prog="make operate", description=main.__doc__)
+    parser = Parser(prog="make operate", description=main.__doc__)
     parser.add_argument("--every", default="", help="repeat rounds, with this time between them (EVERY=5m)")
     parser.add_argument("--new", action="store_true", help="everything since the last look is one window (NEW=1)")
     parser.add_argument("--retrain", default="", help='retrain for this reason (RETRAIN="new zones")')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import mlflow
 
 from ..base import params, reports
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..data import clean, data_lock, parts, schema
 from ..data.split import split
 from ..registry import model_card, versions
@@ -98,7 +97,7 @@ def _run(path: str, folder: Path, engine: str, fit: Callable[..., conventions.Ru
 
 def main() -> None:
     """`make pipeline`: train on DATA or on the generated sample, and register what passes the gate."""
-    parser = argparse.ArgumentParser(prog="make pipeline", description=main.__doc__)
+    parser = Parser(prog="make pipeline", description=main.__doc__)
     parser.add_argument("--data", default="", help="file, folder or URL (make pipeline DATA=...)")
     parser.add_argument("--engine", choices=recipe.ENGINES, default=recipe.ENGINES[0], help="where the rows are held")
     given = parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from .. import problem
 from ..base import params, reports
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.fields import Columns
 from ..data import clean, data_lock, drift, schema
 from ..data.clean import Dataset
@@ -199,7 +198,7 @@ def served() -> dict[str, Any]:
 
 def main() -> None:
     """`make validate`: check DATA or the generated sample, and compare it with the served model's training data."""
-    parser = argparse.ArgumentParser(prog="make validate", description=main.__doc__)
+    parser = Parser(prog="make validate", description=main.__doc__)
     parser.add_argument("--data", default="", help="file, folder or URL (make validate DATA=...)")
     name, raw = data_lock.rows(params.load().data, parser.parse_args().data)
     known = served()

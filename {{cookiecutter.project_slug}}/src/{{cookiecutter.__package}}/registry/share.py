@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..model import fetch, live
 from ..tracking import conventions, store
 from . import champion_log, versions
@@ -62,7 +60,7 @@ def give(action: str, share: str, reason: str, version: str = "") -> str:
 
 def main() -> None:
     """`make ab SHARE=0.1` and `make shadow SHARE=1`; without a share, print the current ones."""
-    parser = argparse.ArgumentParser(prog="make ab", description=main.__doc__)
+    parser = Parser(prog="make ab", description=main.__doc__)
     parser.add_argument("action", choices=["ab", "shadow"])
     parser.add_argument("--share", default="", help="of the records, from 0 to 1 (SHARE=0.1)")
     parser.add_argument("--version", default="", help="the version to make challenger (VERSION=2)")

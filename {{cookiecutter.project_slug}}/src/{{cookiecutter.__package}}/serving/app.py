@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import json
@@ -22,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 
 from .. import problem
 from ..base import params
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..data import schema
 from ..model.bundle import ModelError
 from ..model.predictor import PREDICTION, Predicts
@@ -254,7 +253,7 @@ def app() -> Flask:
 
 def main() -> None:
     """`make serve`: check that there is a model and a free port, then start gunicorn."""
-    parser = argparse.ArgumentParser(prog="make serve", description=main.__doc__)
+    parser = Parser(prog="make serve", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9696, help="make serve PORT=9700")
     given = parser.parse_args()

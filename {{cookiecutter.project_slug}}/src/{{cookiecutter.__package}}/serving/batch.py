@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..data import storage
 from . import job, served_model, tables
 from .job import Batch, Counts, Job, Unit
@@ -57,9 +57,9 @@ class Ready(NamedTuple):
     log: JobRun
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments() -> Parser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(prog="make score", description=main.__doc__)
+    parser = Parser(prog="make score", description=main.__doc__)
     parser.add_argument("--input", required=True, help="file, folder, glob or URL (make score INPUT=...)")
     parser.add_argument("--output", required=True, help="file, or folder for one file an input file (OUTPUT=...)")
     parser.add_argument("--since", default="", help="first date of the parts to score (SINCE=2024-01-31)")

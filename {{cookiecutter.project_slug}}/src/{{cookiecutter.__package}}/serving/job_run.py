@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 from typing import Any
 
 from ..base import params
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..data import storage
 from . import outputs
 
@@ -99,7 +98,7 @@ def of_file(metadata: dict[str, str]) -> dict[str, str]:
 
 def main() -> None:
     """`make about`: print which model scored FILE, and what its job did."""
-    parser = argparse.ArgumentParser(prog="make about", description=main.__doc__)
+    parser = Parser(prog="make about", description=main.__doc__)
     parser.add_argument("file", nargs="?", default="", help="a file that was scored (make about FILE=...)")
     given = parser.parse_args()
     if not given.file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -19,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .. import problem
-from ..base.errors import UserError, first_line
+from ..base.errors import Parser, UserError, first_line
 from ..data import schema
 from ..model.predictor import PREDICTION, Predicts
 from . import broker, health, served_model
@@ -276,7 +275,7 @@ def stopped_by_signals(worker: Worker) -> Iterator[None]:
 
 def main() -> None:
     """`make stream`: answer events until SIGTERM or Ctrl-C; `/metrics`, `/livez`, `/readyz` on a side port."""
-    parser = argparse.ArgumentParser(prog="make stream", description=main.__doc__)
+    parser = Parser(prog="make stream", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9697, help="side port (make stream PORT=9700)")
     given = parser.parse_args()

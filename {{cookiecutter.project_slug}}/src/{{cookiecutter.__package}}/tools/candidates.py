@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from .. import metrics, problem
 from ..base import params
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..data import data_lock
 from ..data.clean import clean, describe
 from ..model import bundle, fetch
@@ -90,7 +89,7 @@ def best(runs: list[str], sides: Sides, settings: params.Params, output: Path, s
 
 def main() -> None:
     """Prepare the data, train one candidate, or register the best of several; with --json the result is the last line."""
-    parser = argparse.ArgumentParser(prog="candidates", description=main.__doc__)
+    parser = Parser(prog="candidates", description=main.__doc__)
     parser.add_argument("action", choices=["prepare", "train", "register"])
     parser.add_argument("--data", default="", help="Parquet or CSV file or URL; all candidates need the same")
     parser.add_argument("--estimator", default="", help="to train, instead of the one of params.toml")

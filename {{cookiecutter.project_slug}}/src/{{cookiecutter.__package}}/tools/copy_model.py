@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
+from ..base.errors import Parser
 from ..model import bundle
 from ..serving import served_model
 
 
 def main() -> None:
     """Copy the model that serves into the folder OUTPUT."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = Parser(description=main.__doc__)
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
     model = bundle.read(served_model.locate())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
 from .. import problem
 from ..base import params
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import ROOT
 from ..data import clean, data_lock, read
 from .write_sample import write_sample
@@ -29,7 +28,7 @@ def address(month: str = "") -> str:
 
 def main() -> None:
     """`make data`: restore what `data.lock` lists, fetch the published data, add a file to it, or write the sample."""
-    parser = argparse.ArgumentParser(prog="make data", description=main.__doc__)
+    parser = Parser(prog="make data", description=main.__doc__)
     parser.add_argument("--month", default="", help="the month to fetch (make data MONTH=2024-01)")
     parser.add_argument("--fetch", action="store_true", help="fetch the real data (make data FETCH=1)")
     parser.add_argument("--keep", default="", help="file to name in data.lock (make data KEEP=data/rows.parquet)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from mlflow.entities import Experiment, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import ROOT
 from ..tracking import conventions
 from ..tracking import store as connection
@@ -178,7 +177,7 @@ def _digests(counts: Counts, folder: Path, what: str) -> Iterable[str]:
 
 def main() -> int:
     """`make migrate-tracking`: move the local store's runs and models to the server TO."""
-    parser = argparse.ArgumentParser(prog="make migrate-tracking", description=main.__doc__)
+    parser = Parser(prog="make migrate-tracking", description=main.__doc__)
     parser.add_argument("--to", default="", help="address of the server (make migrate-tracking TO=https://...)")
     given = parser.parse_args()
     database = ROOT / "mlflow.db"

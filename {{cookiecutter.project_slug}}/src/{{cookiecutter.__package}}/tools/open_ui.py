@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from mlflow.server import constants
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..tracking import conventions, store
 
 HOST = "127.0.0.1"
@@ -19,7 +18,7 @@ HOST = "127.0.0.1"
 
 def main() -> None:
     """`make ui`: serve MLflow's UI on this machine until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="make ui", description=main.__doc__)
+    parser = Parser(prog="make ui", description=main.__doc__)
     parser.add_argument("--port", type=int, default=5000, help="make ui UI_PORT=5001")
     port = parser.parse_args().port
     address = conventions.uri()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -14,7 +13,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from .. import problem
-from ..base.errors import UserError, first_line
+from ..base.errors import Parser, UserError, first_line
 from ..base.fields import plain
 from ..data import schema
 from ..model import conformal
@@ -113,7 +112,7 @@ def trace(name: str) -> Iterator[str]:
 
 def main() -> None:
     """`make predictions`: write the predictions from SINCE to UNTIL as a table to OUTPUT."""
-    parser = argparse.ArgumentParser(prog="make predictions", description=main.__doc__)
+    parser = Parser(prog="make predictions", description=main.__doc__)
     parser.add_argument("--output", default="", help="a Parquet file or URL (OUTPUT=log.parquet)")
     parser.add_argument("--since", default="", help="first day or time (SINCE=2024-01-31)")
     parser.add_argument("--until", default="", help="last day or time, itself included (UNTIL=2024-02-29)")

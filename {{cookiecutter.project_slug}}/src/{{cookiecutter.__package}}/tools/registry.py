@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base import reports
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import ROOT
 from ..registry import champion_log, model_card, versions
 from ..tracking import conventions, store
@@ -125,7 +124,7 @@ def card(number: str = "", folder: Path = ROOT / "docs") -> str:
 
 def main() -> None:
     """`make registry`, `log`, `promote`, `rollback`, `archive`, `trace`, `card`: show the registry, move its aliases."""
-    parser = argparse.ArgumentParser(prog="registry", description=main.__doc__)
+    parser = Parser(prog="registry", description=main.__doc__)
     parser.add_argument("action", choices=["list", "log", "promote", "rollback", "archive", "trace", "card"])
     parser.add_argument("version", nargs="?", default="")
     parser.add_argument("--reason", default="", help='why an alias is moved (REASON="fewer errors at night")')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -11,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import PACKAGE, ROOT
 from ..data import data_lock, read
 from ..tracking import conventions
@@ -121,7 +120,7 @@ def _remove(tree: Path) -> None:
 
 def main() -> int:
     """`make reproduce VERSION=2`: train a version again from its commit, its lock and its data, and compare the metrics."""
-    parser = argparse.ArgumentParser(prog="make reproduce", description=main.__doc__)
+    parser = Parser(prog="make reproduce", description=main.__doc__)
     parser.add_argument("version", nargs="?", default="")
     number = parser.parse_args().version
     if not number:

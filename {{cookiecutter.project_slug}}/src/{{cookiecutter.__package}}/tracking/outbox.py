@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shutil
 import sqlite3
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 import mlflow
 from mlflow.entities import Run, ViewType
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import ROOT
 from . import conventions, store
 from .copy_runs import ORIGIN_RUN, PARENT, Transfer, local
@@ -125,7 +124,7 @@ def waiting() -> list[Run]:
 
 def main() -> int:
     """`make resend`: deliver the runs in the outbox, each of them once."""
-    parser = argparse.ArgumentParser(prog="make resend", description=main.__doc__)
+    parser = Parser(prog="make resend", description=main.__doc__)
     parser.add_argument("--all", action="store_true", help="also runs that did not end, as killed (make resend ALL=1)")
     given = parser.parse_args()
     if conventions.is_local():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import importlib.util
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import dotenv
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import PACKAGE, ROOT
 
 FOLDER = ROOT / "deploy" / "tracking-server"
@@ -103,7 +102,7 @@ def command(host: str, port: int, hosts: str, workers: int, database: str, artif
 
 def main() -> None:
     """`make tracking-server`: start MLflow with log-in; `--secrets` only writes the server's secrets."""
-    parser = argparse.ArgumentParser(prog="make tracking-server", description=main.__doc__)
+    parser = Parser(prog="make tracking-server", description=main.__doc__)
     parser.add_argument(
         "--secrets", action="store_true", help="write deploy/tracking-server/.env and leave (make tracking-secrets)"
     )

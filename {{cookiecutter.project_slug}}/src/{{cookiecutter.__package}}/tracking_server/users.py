@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..base.params import ROOT
 from ..tracking import conventions, store
 from . import start
@@ -152,7 +151,7 @@ def client_lines(name: str, team: str, password: str) -> list[str]:
 
 def main() -> None:
     """`make tracking-user`: give NAME a ROLE in TEAM; `make tracking-users`: list who may do what."""
-    parser = argparse.ArgumentParser(prog="make tracking-user", description=main.__doc__)
+    parser = Parser(prog="make tracking-user", description=main.__doc__)
     parser.add_argument("--list", action="store_true", help="list users and their roles (make tracking-users)")
     parser.add_argument("--name", default="", help="make tracking-user NAME=ana TEAM=team-a ROLE=member")
     parser.add_argument("--team", default="", help="the team, which is a workspace of its own")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import secrets
 
 from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 from mlflow.exceptions import MlflowException
 
-from ..base.errors import UserError
+from ..base.errors import Parser, UserError
 from ..tracking import conventions, store
 from . import users
 
@@ -43,7 +42,7 @@ def create(url: str, team: str) -> str:
 
 def main() -> None:
     """`make tracking-webhook`: let the registry call URL when a version is created or an alias moves."""
-    parser = argparse.ArgumentParser(prog="make tracking-webhook", description=main.__doc__)
+    parser = Parser(prog="make tracking-webhook", description=main.__doc__)
     parser.add_argument("--url", default="", help="make tracking-webhook URL=https://hooks.example.org/mlflow")
     parser.add_argument("--team", default=os.environ.get("MLFLOW_WORKSPACE", ""), help="whose registry (TEAM=team-a)")
     given = parser.parse_args()

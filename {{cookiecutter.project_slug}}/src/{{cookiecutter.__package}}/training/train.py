@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import tempfile
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from .. import estimators, metrics, problem
 from ..base import params
+from ..base.errors import Parser
 from ..data.clean import Dataset, clean, describe
 from ..data.split import split
 from ..model import bundle
@@ -179,7 +179,7 @@ def log(built: Bundle, figures: dict[str, Any], newest: Dataset) -> str:
 
 def main() -> None:
     """`make train`: train on DATA or on the generated sample."""
-    parser = argparse.ArgumentParser(prog="make train", description=main.__doc__)
+    parser = Parser(prog="make train", description=main.__doc__)
     parser.add_argument("--data", default="", help="a data file or folder (make train DATA=...)")
     parser.add_argument("--output", type=Path, default=params.ROOT / "model", help="folder for the bundle")
     parser.add_argument("--engine", choices=recipe.ENGINES, default=recipe.ENGINES[0], help="where the rows are held")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import hashlib
 import json
@@ -23,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import estimators, metrics, problem
 from ..base import params
-from ..base.errors import UserError, near
+from ..base.errors import Parser, UserError, near
 from ..base.params import ROOT
 from ..data.clean import Dataset, clean
 from ..data.split import split
@@ -225,7 +224,7 @@ def apply(values: Mapping[str, Any], settings: params.Params, path: Path = ROOT 
 
 def main() -> None:
     """`make tune`: search until there are TRIALS, or for TIMEOUT seconds; after an interruption it resumes."""
-    parser = argparse.ArgumentParser(prog="make tune", description=main.__doc__)
+    parser = Parser(prog="make tune", description=main.__doc__)
     parser.add_argument("--data", default="", help="file, folder or URL (make tune DATA=...)")
     parser.add_argument("--trials", type=int, default=30, help="how many trials in all (TRIALS=100)")
     parser.add_argument("--timeout", type=float, default=None, help="seconds for this process (TIMEOUT=600)")

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ...base import params
-from ...base.errors import UserError
+from ...base.errors import Parser, UserError
 from . import tests, text
 from .columns import Column, look, task
 from .doubts import doubts, heavy, identifier
@@ -147,7 +147,7 @@ def typed(words: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         UserError: the file or the target is missing.
     """
-    parser = argparse.ArgumentParser(prog="make problem", description=main.__doc__)
+    parser = Parser(prog="make problem", description=main.__doc__)
     parser.add_argument("--source", default="", help="CSV or Parquet file, or a folder (FROM=data.csv)")
     parser.add_argument("--target", default="", help="the column to predict (TARGET=column)")
     parser.add_argument("--time", default="", help="the column that rows are ordered by (TIME=)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import textwrap
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...base.errors import UserError, first_line, near
+from ...base.errors import Parser, UserError, first_line, near
 from ...base.params import ROOT
 from . import engineering, models, operation
 from .project import Found, Project
@@ -78,7 +77,7 @@ def level(found: list[tuple[Practice, Found]]) -> int:
 
 def main() -> int:
     """`make maturity`: check each practice and print the evidence; with LEVEL=3 the exit code tells whether that level is reached."""
-    parser = argparse.ArgumentParser(prog="make maturity", description=main.__doc__)
+    parser = Parser(prog="make maturity", description=main.__doc__)
     parser.add_argument("--level", default="", help="exit code 4 where this level is not reached (LEVEL=3)")
     parser.add_argument("--project", type=Path, default=ROOT, help="another project's folder (FOLDER=../other)")
     parser.add_argument("--practice", default="", help="try these only (PRACTICE=locked,tested)")
