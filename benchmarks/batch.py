@@ -32,15 +32,16 @@ size = pathlib.Path(sys.argv[2]).stat().st_size
 print(counts.rows / t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, size / counts.rows)
 """
 MODEL = """
-import os, sys, time, pyarrow.parquet as p
+import sys, time, pyarrow.parquet as p
+from concurrent.futures import ThreadPoolExecutor
 from ride_duration.data import schema
 from ride_duration.model import bundle, fetch
 from ride_duration.model.predictor import Predictor
-predictor = Predictor(bundle.read(fetch.folder()), threads=int(sys.argv[2]))
+predictor = Predictor(bundle.read(fetch.folder()))
 t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
 t = time.perf_counter()
-for start in range(0, len(next(iter(columns.values()))), 65_536):
-    predictor.predict({name: values[start:start + 65_536] for name, values in columns.items()})
+def part(start): predictor.predict({name: values[start:start + 65_536] for name, values in columns.items()})
+with ThreadPoolExecutor(int(sys.argv[2])) as pool: list(pool.map(part, range(0, len(next(iter(columns.values()))), 65_536)))
 print(len(next(iter(columns.values()))) / (time.perf_counter() - t))
 """
 NATIVE = """

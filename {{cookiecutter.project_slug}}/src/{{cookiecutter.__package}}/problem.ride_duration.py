@@ -62,13 +62,12 @@ def features(columns: Columns) -> NDArray[np.float32]:
     """
     hours = (columns[TIME] - MONDAY) / np.timedelta64(1, "h")
     hours[np.isnan(hours)] = NOON_ON_A_WEDNESDAY
-    days, hour = np.divmod(hours, 24)
     matrix = np.empty((len(hours), len(FEATURES)), np.float32)
     matrix[:, 0] = columns["PULocationID"]
     matrix[:, 1] = columns["DOLocationID"]
     matrix[:, 2] = columns["trip_distance"]
-    matrix[:, 3] = hour
-    matrix[:, 4] = days % 7
+    matrix[:, 3] = hours % 24
+    matrix[:, 4] = hours // 24 % 7
     return matrix
 
 

@@ -55,6 +55,7 @@ def test_the_split_loses_no_row_and_is_the_same_every_time(dataset):
 
 def test_a_row_keeps_its_side_when_the_data_grow(dataset, monkeypatch):
     monkeypatch.setattr(problem, "TIME", "")
+    assert not set(dataset.hashes(1)) & set(dataset.hashes(2))
     few, many = (split(dataset.take(slice(rows)), 0.2) for rows in (1_000, 2_000))
     for before, after in zip(few, many, strict=True):
         assert set(before.places) < set(after.places)

@@ -172,7 +172,7 @@ def test_hours_with_few_answers_are_neither_an_alarm_nor_the_end_of_one(log, pre
 def test_what_the_command_leaves_a_page_and_figures_for_prometheus_and_exit_code_4(log, predictor, monkeypatch, capsys):
     log.hour(predictor, 2, moved=True)
     log.hour(predictor, 1, moved=True)
-    monkeypatch.setattr(monitor.argparse._sys, "argv", ["monitor"])
+    monkeypatch.setattr("sys.argv", ["monitor"])
     assert monitor.main() == monitor.ALARM
     assert "ALARM drift: " in capsys.readouterr().out
     page = (monitor_page.REPORTS / "monitor.html").read_text()

@@ -124,7 +124,7 @@ def test_a_training_by_hand_is_one_training_however_many_rounds_there_are(log, m
     monkeypatch.setattr(operate, "once", lambda new, wanted: asked.append(wanted) or [])
     monkeypatch.setattr(operate, "_expose", lambda port: None)
     monkeypatch.setattr(operate.time, "sleep", slept)
-    monkeypatch.setattr(operate.argparse._sys, "argv", ["operate", "--every", "5m", "--retrain", "new zones"])
+    monkeypatch.setattr("sys.argv", ["operate", "--every", "5m", "--retrain", "new zones"])
     with pytest.raises(KeyboardInterrupt):
         operate.main()
     assert asked == ["new zones", "", ""]
@@ -132,7 +132,7 @@ def test_a_training_by_hand_is_one_training_however_many_rounds_there_are(log, m
 
 @pytest.mark.parametrize("every", ["0s", "soon"])
 def test_a_time_between_rounds_that_is_none_is_refused(log, monkeypatch, every):
-    monkeypatch.setattr(operate.argparse._sys, "argv", ["operate", "--every", every])
+    monkeypatch.setattr("sys.argv", ["operate", "--every", every])
     with pytest.raises(UserError, match=f"EVERY={every}.*write it as 30s, 5m or 1h"):
         operate.main()
 

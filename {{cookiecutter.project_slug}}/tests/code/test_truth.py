@@ -85,7 +85,7 @@ def test_truth_that_contradicts_what_was_given_before_is_told(tmp_path, predicte
     told = []
     for number, truths in enumerate((TRUTHS, [TRUTHS[0], TRUTHS[2], TRUTHS[2]])):
         path = given(tmp_path, ["p0", "p1", "p2"], truths, f"{number}.csv")
-        monkeypatch.setattr(truth.argparse._sys, "argv", ["truth", "--data", str(path)])
+        monkeypatch.setattr("sys.argv", ["truth", "--data", str(path)])
         truth.main()
         told.append(capsys.readouterr().err[:18])
     assert told == ["", "warning: 1 truths "]

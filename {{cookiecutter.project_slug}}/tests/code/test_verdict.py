@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from {{ cookiecutter.__package }} import problem
@@ -92,15 +94,15 @@ def registered(trained):
 
 
 def test_a_champion_of_other_features_answers_by_its_own_code(registered, predictor, newest, settings):
-    theirs = rival.scores(versions.find(str(registered.version)), newest, settings.data, "")
+    theirs = rival.scores(versions.find(str(registered.version)), newest, settings.data)
     assert np.allclose(theirs, predictor.measured(newest.columns))
 
 
-def test_a_champion_that_cannot_answer_is_named_with_why(registered, newest, settings):
+def test_a_champion_that_cannot_answer_is_named_with_why(registered, newest, settings, tmp_path):
+    pyarrow.parquet.write_table(pa.table({"other": range(settings.data.sample_rows)}), tmp_path / "rows.parquet")
+    others = dataclasses.replace(newest, name=str(tmp_path / "rows.parquet"))
     with pytest.raises(rival.CannotCompareError, match="own code fails on these rows"):
-        rival.scores(
-            versions.find(str(registered.version)), dataclasses.replace(newest, name="x"), settings.data, "nothing.csv"
-        )
+        rival.scores(versions.find(str(registered.version)), others, settings.data)
 
 
 @pytest.mark.parametrize("name", ["numpy.py", f"{params.PACKAGE.name}/problem.py", f"{params.PACKAGE.name}/more.py"])
@@ -115,7 +117,7 @@ def test_code_that_was_changed_since_the_training_is_not_run(registered, newest,
 
     monkeypatch.setattr(rival.mlflow.artifacts, "download_artifacts", changed)
     with pytest.raises(UserError, match="changed since, and is not run"):
-        rival.scores(versions.find(str(registered.version)), newest, settings.data, "")
+        rival.scores(versions.find(str(registered.version)), newest, settings.data)
     assert not (tmp_path / "ran").exists()
 
 

@@ -31,7 +31,7 @@ WINDOWS = 400
 """The number of windows of each size."""
 
 ENOUGH = 200_000
-"""The reference and the limits are computed from about this many training rows."""
+"""The reference and the limits are computed from at most this many training rows."""
 
 PREDICTION = "prediction"
 """The name under which the model's predictions are watched, like a feature."""
@@ -83,6 +83,11 @@ def seen(features: NDArray[np.float32], predictions: NDArray[Any] | None = None)
     return found
 
 
+def chosen(rows: int) -> NDArray[np.int64]:
+    """The numbers of the rows to learn from, in order: at most `ENOUGH` of so many, at random, as every tenth may be of one kind."""
+    return np.sort(np.random.default_rng(0).choice(rows, min(rows, ENOUGH), replace=False, shuffle=False))
+
+
 def times(columns: Columns) -> NDArray[np.int64] | None:
     """The time of each of n records in seconds since 1970, shape (n,); None if the problem has no time."""
     return columns[problem.TIME].astype("datetime64[s]").astype(np.int64) if problem.TIME else None
@@ -126,7 +131,7 @@ def limits(known: Reference, rows: Seen, moments: NDArray[np.int64] | None, rule
 
     Args:
         known: the `reference` of the rows.
-        rows: the training rows, oldest first.
+        rows: training rows, oldest first; `chosen` says how many are enough.
         moments: the times of the rows in seconds, shape (n,), or None.
         rules: length of a window, the share, and the minimum number of rows.
         seed: for the random choice.

@@ -55,7 +55,7 @@ def enclose(
 ) -> Bundle:
     """The bundle with the data for explanations, model card and drift; `features` (n, features), `seen` their scores."""
     content, about = explanations.prepared(bundle, features, predictor.of_features)
-    some = slice(None, None, max(1, len(older) // drift.ENOUGH))
+    some = drift.chosen(len(older))
     columns, times = drift.seen(features[some], seen[some]), drift.times(older.take(some).columns)
     usual = drift.reference(columns)
     limits = drift.limits(usual, columns, times, drift.Drift.load(), params.load().data.seed)
