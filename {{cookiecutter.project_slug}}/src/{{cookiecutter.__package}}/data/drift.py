@@ -84,7 +84,7 @@ def seen(features: NDArray[np.float32], predictions: NDArray[Any] | None = None)
 
 
 def chosen(rows: int) -> NDArray[np.int64]:
-    """The numbers of the rows to learn from, in order: at most `ENOUGH` of so many, at random, as every tenth may be of one kind."""
+    """The places of the rows to learn from, ascending: at most `ENOUGH`, chosen at random because every tenth may be alike."""
     return np.sort(np.random.default_rng(0).choice(rows, min(rows, ENOUGH), replace=False, shuffle=False))
 
 
