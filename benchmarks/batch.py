@@ -39,10 +39,11 @@ from ride_duration.model import bundle, fetch
 from ride_duration.model.predictor import Predictor
 predictor = Predictor(bundle.read(fetch.folder()))
 t = p.read_table(sys.argv[1]); columns = {f.name: t[f.name].to_numpy() for f in schema.FIELDS}
-t = time.perf_counter()
-def part(start): predictor.predict({name: values[start:start + 65_536] for name, values in columns.items()})
-with ThreadPoolExecutor(int(sys.argv[2])) as pool: list(pool.map(part, range(0, len(next(iter(columns.values()))), 65_536)))
-print(len(next(iter(columns.values()))) / (time.perf_counter() - t))
+began = time.perf_counter()
+def score(first): predictor.predict({name: values[first:first + 65_536] for name, values in columns.items()})
+with ThreadPoolExecutor(int(sys.argv[2])) as pool:
+    list(pool.map(score, range(0, len(t), 65_536)))
+print(len(t) / (time.perf_counter() - began))
 """
 NATIVE = """
 import sys, time, pyarrow.parquet as p

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import NAMED, answers_at, free_port, listens
+from conftest import NAMED, answers_at, free_port, listens, wait
 
 pytestmark = pytest.mark.slow
 KILLS = 20
@@ -97,7 +97,7 @@ def test_five_kills_of_workers_and_a_restart_of_the_broker_lose_no_event(bake, s
         first = running.enter_context(broker(project, port))
         workers = [start(), start()]
         running.callback(lambda: [process.kill() for process, _ in workers])
-        wait(lambda: all(answers_at(f"http://127.0.0.1:{side}/readyz") for _, side in workers))
+        wait(lambda: all(answers_at(f"http://127.0.0.1:{side}/readyz") for _, side in workers), 60)
         produce = subprocess.Popen(
             project.make_command("produce", f"COUNT={EVENTS}", "RATE=4000", "BAD=0.001"),
             cwd=project.path,
@@ -135,12 +135,3 @@ def test_five_kills_of_workers_and_a_restart_of_the_broker_lose_no_event(bake, s
     print(f"{answered:,} of {EVENTS:,} events answered, {repeats:,} repeats, {different} of them different")
     assert answered == EVENTS
     assert different == 0
-
-
-def wait(true):
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            if true():
-                return
-        time.sleep(0.1)
-    raise AssertionError("it did not come")

@@ -7,7 +7,7 @@ import sys
 import urllib.request
 
 import pytest
-from conftest import NAMED, ROOT, SHARED, answers_at, free_port
+from conftest import NAMED, ROOT, SHARED, answers_at, free_port, wait
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +42,7 @@ def test_a_wheel_serves_the_page(bake, tmp_path):
     command = [SHARED / ".venv/bin/python", "-m", "night_bus", "web", "--port", str(port)]
     server = subprocess.Popen(command, cwd=folder, env=environment)
     try:
-        for _ in range(100):
-            try:
-                if answers_at(f"http://127.0.0.1:{port}/readyz"):
-                    break
-            except OSError:
-                subprocess.run(["sleep", "0.1"], check=True)
+        wait(lambda: answers_at(f"http://127.0.0.1:{port}/readyz"), 20)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
             assert "How long will the ride take?" in page.read().decode()
         for path in ("static/page.css", "static/page.js", "openapi.json", "docs"):

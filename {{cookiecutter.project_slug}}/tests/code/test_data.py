@@ -53,9 +53,12 @@ def test_the_split_loses_no_row_and_is_the_same_every_time(dataset):
         assert older.target.mean() == pytest.approx(newest.target.mean(), abs=0.06)
 
 
+def test_another_seed_gives_every_row_another_hash(dataset):
+    assert not set(dataset.hashes(1)) & set(dataset.hashes(2))
+
+
 def test_a_row_keeps_its_side_when_the_data_grow(dataset, monkeypatch):
     monkeypatch.setattr(problem, "TIME", "")
-    assert not set(dataset.hashes(1)) & set(dataset.hashes(2))
     few, many = (split(dataset.take(slice(rows)), 0.2) for rows in (1_000, 2_000))
     for before, after in zip(few, many, strict=True):
         assert set(before.places) < set(after.places)

@@ -71,9 +71,9 @@ def _leaves(bundle: Bundle, matrix: NDArray[np.float32]) -> tuple[Arrays, str] |
     given = {each.name: onnx.helper.get_attribute_value(each) for each in steps[0].attribute}
     if sum(mode == b"LEAF" for mode in given["nodes_modes"]) > MOST_LEAVES:
         return None
-    ways, weights = [], _weights(given)
+    ways, weights, columns = [], _weights(given), np.ascontiguousarray(matrix.T)
     for tree, nodes in _trees(given).items():
-        ways += [((tree, leaf), way) for leaf, way in _walk(nodes, matrix)]
+        ways += [((tree, leaf), way) for leaf, way in _walk(nodes, columns)]
     depth = max(1, *(len(way) for _, way in ways))
     shape = (len(ways), depth)
     # A feature that a leaf does not test always passes, with a share of 1: it contributes nothing.
@@ -111,10 +111,12 @@ def _weights(given: dict[str, Any]) -> dict[tuple[int, int], list[float]]:
     return found
 
 
-def _walk(nodes: Nodes, matrix: NDArray[np.float32]) -> Iterator[tuple[int, Way]]:
-    """Each leaf of a tree, and for each feature on the path to it: low, high, whether a missing value passes, share."""
-    columns = np.ascontiguousarray(matrix.T)
-    unfinished: list[tuple[int, Way, NDArray[np.int64]]] = [(0, {}, np.arange(len(matrix)))]
+def _walk(nodes: Nodes, columns: NDArray[np.float32]) -> Iterator[tuple[int, Way]]:
+    """Each leaf of a tree, and for each feature on the path to it: low, high, whether a missing value passes, share.
+
+    `columns` are the rows to count, shape (features, n).
+    """
+    unfinished: list[tuple[int, Way, NDArray[np.int64]]] = [(0, {}, np.arange(columns.shape[1]))]
     while unfinished:
         number, way, rows = unfinished.pop()
         mode, feature, value, missing, below, above = nodes[number]
