@@ -24,6 +24,16 @@ folder.mkdir()
 for at in range(4):
     p.write_table(rows.slice(at * 5000, 5000), folder / f'{at}.parquet', row_group_size=1000)
 """
+MANY = """
+import pyarrow.parquet as p; from night_bus import problem; from night_bus.data import schema
+p.write_table(schema.table(problem.sample(3_000_000, seed=1)), 'many.parquet', row_group_size=500_000)
+"""
+PEAK = """
+import resource, subprocess, sys
+words = ['-m', 'night_bus', 'train', '--data', 'many.parquet', '--engine', sys.argv[1]]
+subprocess.run([sys.executable, *words], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 RUNS = """
 import json, mlflow
 from night_bus.tracking import store
@@ -79,6 +89,20 @@ def test_every_engine_gives_as_good_a_model_of_the_same_rows(project, answers):
         told = json.loads(project.run(".venv/bin/python", "-c", RUNS).stdout.splitlines()[-1])
         sides = card["data"]["fingerprint"].split("-")
         assert told == ["spark", "-".join(sides), {"training": sides[0], "validation": sides[1]}]
+
+
+def test_trees_that_see_some_of_very_many_rows_are_as_good_and_need_less_memory(alone, bake):
+    project, found = bake(**NAMED).borrow_environment(), {}
+    done = project.run(".venv/bin/python", "-c", MANY, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for engine in ("memory", "disk"):
+        done = project.run(".venv/bin/python", "-c", PEAK, engine, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("each tree is fitted on about " in done.stdout) == (engine == "disk")
+        found[engine] = json.loads(project.text("model/model.json"))["metrics"]["rmse"], int(done.stdout.split()[-1])
+    (known, whole), (rmse, peak) = found["memory"], found["disk"]
+    assert rmse == pytest.approx(known, rel=0.002)
+    assert peak < 0.8 * whole
 
 
 def test_executors_read_rows_of_a_store(project, s3):

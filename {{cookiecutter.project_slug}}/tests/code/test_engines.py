@@ -12,7 +12,7 @@ from {{ cookiecutter.__package }}.base.errors import UserError
 from {{ cookiecutter.__package }}.data import data_lock, parts, read, schema, storage
 from {{ cookiecutter.__package }}.data.clean import clean
 from {{ cookiecutter.__package }}.data.split import split
-from {{ cookiecutter.__package }}.training import train
+from {{ cookiecutter.__package }}.training import disk, train
 
 
 @pytest.fixture
@@ -122,6 +122,34 @@ def test_a_training_on_disk_gives_what_one_in_memory_does(folder, settings, trai
     assert made.card["data"] == trained.card["data"] | {"name": str(folder)}
     assert made.card["metrics"] == pytest.approx(trained.card["metrics"], rel=0.01)
     assert made.card["features"] == trained.card["features"]
+
+
+def test_every_row_is_in_one_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "RUN", 3)
+    numbers, files = np.arange(900, dtype=np.float32).reshape(300, 3), [tmp_path / f"{part}.npy" for part in range(4)]
+    for file, some in zip(files, np.split(numbers, [90, 90, 91]), strict=True):
+        np.save(file, some)
+    found = []
+    for block in range(5):
+        batches, before = disk.Batches(files, tmp_path / "cache", block, 5), len(found)
+        while batches.next(lambda data, label: found.extend(np.column_stack([data, label]).tolist())):
+            pass
+        assert len(found) - before == pytest.approx(60, abs=40)
+    assert sorted(found) == numbers.tolist()
+
+
+def test_of_very_many_rows_each_tree_is_fitted_on_some(folder, settings, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(disk, "FITTED", trained.card["data"]["train_rows"] // 3)
+    monkeypatch.setattr(disk, "RUN", 10)
+    made = []
+    for _ in range(2):
+        with train.opened("disk", settings, str(folder)) as sides:
+            made.append(train.train_on(sides, settings, tmp_path / "model").card)
+            fitted = sides.fit(problem.features(sides.older.columns), sides.older.target, settings)
+            assert fitted.get_booster().num_boosted_rounds() == fitted.get_num_boosting_rounds()
+    assert "each tree is fitted on about " in capsys.readouterr().out
+    assert made[0]["metrics"] == made[1]["metrics"]
+    assert "warning" not in "".join(train.verdict(made[0]))
 
 
 def test_an_estimator_that_needs_all_rows_is_refused_with_those_that_do_not(folder, settings):

@@ -1,8 +1,12 @@
-"""Training on more rows than fit into memory: XGBoost reads them from the disk, part by part (its external memory)."""
+"""Training on more rows than fit into memory: XGBoost reads them from the disk, part by part (its external memory).
+
+Of very many rows, each tree sees a random block (stochastic gradient boosting, Friedman 2002), so that memory does not grow with them.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,22 +27,34 @@ from .train import Say, Sides
 FITS = ("xgboost", "xgboost.XGBRegressor", "xgboost.XGBClassifier")
 """The estimators that can be fitted on rows that are not in memory."""
 
+FITTED = 2_000_000
+"""A tree is fitted on about this many rows at most: XGBoost keeps target, gradient and place of each of them in memory."""
+
+RUN = 1_000
+"""So many neighbouring rows of a part are in the same block."""
+
 
 class Batches(xgboost.DataIter):
-    """Features and targets of parts in files, as XGBoost asks for them; what it makes of them goes to files `cache*`."""
+    """Features and target of one of several random blocks of rows, part by part; what XGBoost makes of them goes to files `cache*`.
 
-    def __init__(self, files: list[Path], cache: Path) -> None:
-        self._files, self._next = files, 0
+    Each of `files` has a matrix of shape (n, features + 1), the target last.
+    """
+
+    def __init__(self, files: list[Path], cache: Path, block: int, blocks: int) -> None:
+        self._files, self._block, self._blocks, self._next = files, block, blocks, 0
         super().__init__(cache_prefix=str(cache))
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over the next part; whether there was one."""
-        if self._next == len(self._files):
-            return False
-        with np.load(self._files[self._next]) as held:
-            input_data(data=held["features"], label=held["target"])
-        self._next += 1
-        return True
+        """Hand over the rows of the next part that has some; whether there was one."""
+        while self._next < len(self._files):
+            held = np.load(self._files[self._next], mmap_mode="r")
+            draw = np.random.default_rng(self._next).integers(self._blocks, size=len(held) // RUN + 1)
+            rows = held[np.flatnonzero(draw[np.arange(len(held)) // RUN] == self._block)]
+            self._next += 1
+            if len(rows):
+                input_data(data=rows[:, :-1], label=rows[:, -1])
+                return True
+        return False
 
     def reset(self) -> None:
         """Begin again."""
@@ -96,20 +112,38 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
 
         def kept(older: Dataset) -> None:
             if len(older):
-                files.append(Path(scratch) / f"part-{len(files):05}.npz")
-                np.savez(files[-1], features=problem.features(older.columns), target=older.target.astype(np.float32))
+                files.append(Path(scratch) / f"part-{len(files):05}.npy")
+                np.save(files[-1], np.column_stack([problem.features(older.columns), older.target.astype(np.float32)]))
 
         def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params) -> Any:
             with estimators.refusals():
                 given = estimator.get_xgb_params()
                 if problem.TASK == "multiclass":
                     given |= {"objective": "multi:softprob", "num_class": classes(target)}
-                batches = Batches(files, Path(scratch) / "cache")
-                bins = given["max_bin"] or 256
-                rows = xgboost.ExtMemQuantileDMatrix(batches, missing=estimator.missing, max_bin=bins)
-                return loaded(estimator, xgboost.train(given, rows, estimator.get_num_boosting_rounds()))
+                blocks = math.ceil(older.rows / FITTED)
+                if blocks > 1:
+                    say(f"each tree is fitted on about {older.rows // blocks:,} of them, chosen at random")
+                batches = [Batches(files, Path(scratch) / f"cache-{block}", block, blocks) for block in range(blocks)]
+                return loaded(estimator, _boosted(estimator, given, batches))
 
         _, _, older, newest = parts.split(source, settings.data, kept=kept)
         for line in describe(parts.both(older, newest)):
             say(line)
         yield Sides(older, newest, fit, "disk")
+
+
+def _boosted(estimator: Any, given: dict[str, Any], blocks: list[Batches]) -> Any:
+    """The trees of an estimator with these parameters; each block of rows has the same number of them, or one more."""
+    booster: Any = None
+    first, seed = None, given.get("random_state") or 0
+    shares = np.array_split(range(estimator.get_num_boosting_rounds()), len(blocks))
+    for number, (block, trees) in enumerate(zip(blocks, shares, strict=True)):
+        if booster and not len(trees):
+            break
+        # Trees of earlier blocks split this block's rows at the right place only if its bins are theirs.
+        rows = xgboost.ExtMemQuantileDMatrix(
+            block, missing=estimator.missing, max_bin=given["max_bin"] or 256, ref=first
+        )
+        first = first or rows
+        booster = xgboost.train(given | {"random_state": seed + number}, rows, len(trees), xgb_model=booster)
+    return booster
