@@ -150,7 +150,7 @@ MUTATIONS = {
     "swallowed refusal": ("serving/app.py", '422, "invalid record"', '200, "invalid record"'),
     "lost limit": ("serving/app.py", "len(records) > most", "False"),
     "no cache": ("model/fetch.py", 'if not (last / "model.json").is_file():', "if True:"),
-    "a name for a content": ("data/data_lock.py", 'entry["origin"] != url if entry else path.exists()', "False"),
+    "a name for a content": ("data/sources.py", 'entry["origin"] != url if entry else path.exists()', "False"),
     "gate open": ("pipeline/gate.py", "if not loss(metric, score) <= loss(metric, rival)", "if False and (rival)"),
     "promotion forgets": (
         "registry/versions.py",
@@ -167,6 +167,7 @@ MUTATIONS = {
     ),
     "shares mixed up": ("training/explanations.py", "share * (1 - part)", "share * part"),
     "drift unseen": ("data/drift.py", "np.log(now / was)", "np.log(was / was)"),
+    "blocks with bins of their own": ("training/disk.py", "ref=first", "ref=None"),
     "any content taken": ("data/data_lock.py", "if sha256(partial) == digest:", "if True:"),
     "other data untold": ("data/data_lock.py", "if entry is None or sha256", "if True or sha256"),
     "part of other rows": (

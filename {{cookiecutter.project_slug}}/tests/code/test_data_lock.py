@@ -9,7 +9,7 @@ import pytest
 from {{ cookiecutter.__package }} import problem
 from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
-from {{ cookiecutter.__package }}.data import data_lock
+from {{ cookiecutter.__package }}.data import data_lock, sources
 from {{ cookiecutter.__package }}.data.schema import table
 from {{ cookiecutter.__package }}.tools import get_data
 
@@ -49,10 +49,10 @@ def test_a_data_set_is_named_by_its_content_its_rows_and_their_span(project, mon
 def test_training_says_when_data_are_not_those_that_are_named(project, monkeypatch, capsys):
     path = project / "data" / "rows.parquet"
     make_data(monkeypatch, "--keep", str(path))
-    data_lock.rows(params.Data(), str(path))
+    sources.rows(params.Data(), str(path))
     assert capsys.readouterr().err == ""
     spoil(path)
-    data_lock.rows(params.Data(), str(path))
+    sources.rows(params.Data(), str(path))
     assert "data/rows.parquet is not the file that data.lock names (500 rows" in capsys.readouterr().err
 
 

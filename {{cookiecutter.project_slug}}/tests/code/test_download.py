@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from {{ cookiecutter.__package }} import problem
+from {{ cookiecutter.__package }}.base import params
 from {{ cookiecutter.__package }}.base.errors import UserError
-from {{ cookiecutter.__package }}.data import data_lock
+from {{ cookiecutter.__package }}.data import data_lock, sources
 from {{ cookiecutter.__package }}.tools import get_data
 
 CONTENT = bytes(range(256)) * 40
@@ -47,7 +48,8 @@ def publisher():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project's folder without data."""
-    monkeypatch.setattr(data_lock, "ROOT", tmp_path)
+    for module in (data_lock, params):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(data_lock, "FILE", tmp_path / "data.lock")
     monkeypatch.setattr(data_lock, "CACHE", tmp_path / "cache")
     return tmp_path
@@ -55,7 +57,7 @@ def project(tmp_path, monkeypatch):
 
 def test_a_file_is_fetched_once(publisher, project):
     for _ in range(2):
-        path = data_lock.fetch(publisher.url)
+        path = sources.fetch(publisher.url)
         assert path == project / "data" / "month.parquet"
         assert path.read_bytes() == content("/2023/month.parquet")
         data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
@@ -69,11 +71,11 @@ def test_a_name_that_something_else_has_stands_in_for_nothing(publisher, project
         path = project / "data" / "month.parquet"
         path.write_bytes(b"mine")
     else:
-        path = data_lock.fetch(publisher.url)
+        path = sources.fetch(publisher.url)
         data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
     was = path.read_bytes()
     for _ in range(2):
-        other = data_lock.fetch(publisher.url.replace("2023", "2024"))
+        other = sources.fetch(publisher.url.replace("2023", "2024"))
         assert other.read_bytes() == content("/2024/month.parquet")
     assert path.read_bytes() == was
 
@@ -81,33 +83,33 @@ def test_a_name_that_something_else_has_stands_in_for_nothing(publisher, project
 def test_what_breaks_off_leaves_nothing_that_looks_whole(publisher, project):
     publisher.most = 5_000
     with pytest.raises(UserError, match="cannot fetch"):
-        data_lock.fetch(publisher.url)
+        sources.fetch(publisher.url)
     assert list((project / "data").iterdir()) == []
     publisher.most = 1_000_000
-    assert data_lock.fetch(publisher.url).read_bytes() == content("/2023/month.parquet")
+    assert sources.fetch(publisher.url).read_bytes() == content("/2023/month.parquet")
 
 
 def test_a_named_file_comes_back_from_where_it_is_published(publisher, project):
-    path = data_lock.fetch(publisher.url)
+    path = sources.fetch(publisher.url)
     data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
     path.unlink()
     (project / "cache" / data_lock.entries()["data/month.parquet"]["sha256"]).unlink()
-    assert data_lock.fetch(publisher.url).read_bytes() == content("/2023/month.parquet")
+    assert sources.fetch(publisher.url).read_bytes() == content("/2023/month.parquet")
     assert len(publisher.asked) == 2
 
 
 def test_a_file_that_has_changed_is_refused(publisher, project):
-    path = data_lock.fetch(publisher.url)
+    path = sources.fetch(publisher.url)
     data_lock.keep(path, problem.sample(10, seed=1), publisher.url)
     path.write_bytes(CONTENT[::-1])
     with pytest.raises(UserError, match=r"is not the file that data\.lock names"):
-        data_lock.fetch(publisher.url)
+        sources.fetch(publisher.url)
     assert not path.exists()
 
 
 def test_without_a_network_the_way_out_is_told(project):
     with pytest.raises(UserError, match="make train DATA="):
-        data_lock.fetch("http://127.0.0.1:9/month.parquet")
+        sources.fetch("http://127.0.0.1:9/month.parquet")
 
 
 @pytest.mark.parametrize("month", ["2024", "2024-13", "01-2024", "2024-1", "../x"])

@@ -5,28 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import requests
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from .. import problem
-from ..base import params
 from ..base.errors import UserError, first_line
 from ..base.fields import Columns
 from ..base.params import ROOT
-from . import clean, read, storage
-from .read import File
-from .storage import Place
+from . import clean
 
 FILE = ROOT / "data.lock"
 CACHE = ROOT / ".cache" / "data"
@@ -79,127 +73,6 @@ def named(path: Path) -> str:
     return place.relative_to(ROOT).as_posix() if place.is_relative_to(ROOT) else ""
 
 
-def rows(settings: params.Data, source: str = "") -> tuple[str, dict[str, NDArray[Any]]]:
-    """Like `read.rows`, but `source` may be whatever `files` finds; prints a warning if a file is not the one that the lock names.
-
-    Raises:
-        UserError: the file is missing, damaged, or lacks a column.
-    """
-    if not (source := asked(settings, source)):
-        return read.rows(settings)
-    columns = read.read(source, among=(found := files(source)))
-    check(source, found, lambda: (len(next(iter(columns.values()))), _span(columns)))
-    return source, columns
-
-
-def check(source: str, found: Sequence[File], told: Callable[[], tuple[int, str]]) -> None:
-    """Print a warning for each file that differs from its entry in the lock; one that was downloaded and has none gets it.
-
-    `told` gives the number of its rows and the times they span.
-
-    Raises:
-        UserError: `DATA_STORE` cannot be written.
-    """
-    for path in [] if "://" in source and not published(source) else [Path(str(each)) for each in found]:
-        if published(source) and named(path) not in entries():
-            _add(path, *told(), source)
-        elif different := difference(path):
-            print(f"warning: {different}", file=sys.stderr)
-
-
-def asked(settings: params.Data, source: str) -> str:
-    """`source`, else `settings.source`; of the latter some parts if `source` has only `?since=...`.
-
-    Raises:
-        UserError: there is nothing that has parts.
-    """
-    if not source.startswith("?"):
-        return source or settings.source
-    if not settings.source:
-        raise UserError("SINCE and UNTIL choose parts of a folder: name it, as DATA=s3://bucket/rows")
-    return settings.source + source
-
-
-def published(source: str) -> bool:
-    """Whether it is the URL of a file to download."""
-    return source.startswith(("http://", "https://"))
-
-
-def divided(source: str) -> bool:
-    """Whether it is a folder, a pattern or an address in a store: one that may have several files, which no lock names."""
-    address = storage.parts(source)[0]
-    if "://" in address:
-        return not published(source)
-    return Path(address).is_dir() or (not Path(address).exists() and bool(set("*?[") & set(address)))
-
-
-def files(source: str) -> Sequence[Path | Place]:
-    """The files of a path, a pattern or a URL, in order; of a folder those that `storage.find` finds. One that is published is fetched.
-
-    Raises:
-        UserError: there is none, or it cannot be fetched.
-    """
-    address, since, until = storage.parts(source)
-    if published(source):
-        if since or until:
-            raise UserError("SINCE and UNTIL choose parts of a folder, and a published file is one: leave them out")
-        return [fetch(source)]
-    if since or until or divided(source):
-        return [place for place, _ in storage.find(address, since, until)]
-    return [Path(source)]
-
-
-def fetch(url: str) -> Path:
-    """The file at `url` as a local path under data/; downloaded unless it is there already.
-
-    Raises:
-        UserError: the file cannot be fetched, or its checksum is not the one in the lock.
-    """
-    path = _place(url)
-    entry = entries().get(named(path))
-    if not path.exists():
-        if entry:
-            restore(path, entry)
-        else:
-            path.parent.mkdir(exist_ok=True)
-            _download(url, path)
-    if entry and sha256(path) != entry["sha256"]:
-        path.replace(path.with_name(path.name + ".rejected"))
-        raise UserError(
-            f"{path.name} is not the file that {FILE.name} names (kept as {path.name}.rejected): fetch it again, or "
-            f"remove its entry from {FILE.name} if the publisher has corrected it"
-        )
-    return path
-
-
-def _place(url: str) -> Path:
-    """Where the file at `url` is stored: under its own name, with its digest added if another file has that name."""
-    path = ROOT / "data" / (PurePosixPath(urllib.parse.urlsplit(url).path).name or "data")
-    entry = entries().get(named(path))
-    other = entry["origin"] != url if entry else path.exists()
-    return path.with_stem(f"{path.stem}-{hashlib.sha256(url.encode()).hexdigest()[:8]}") if other else path
-
-
-def _download(url: str, path: Path) -> None:
-    """Download `url` to `path`, completely or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as answer, partial.open("wb") as file:
-            answer.raise_for_status()
-            size = int(answer.headers.get("Content-Length") or 0) or None
-            with tqdm.wrapattr(file, "write", total=size, desc=path.name, leave=False) as counted:
-                for block in answer.iter_content(1 << 20):
-                    counted.write(block)
-        partial.replace(path)
-    except requests.RequestException as error:
-        raise UserError(
-            f"cannot fetch {url} ({first_line(error)}): check the network and run it again, or fetch the file yourself "
-            f"and train on it: make train DATA={path.name}"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def keep(path: Path, columns: Columns, origin: str = "") -> str:
     """Add a data set to the lock and store a copy in the cache and in `DATA_STORE`; returns a line that says so.
 
@@ -210,12 +83,17 @@ def keep(path: Path, columns: Columns, origin: str = "") -> str:
     """
     if not named(path):
         raise UserError(f"{path} is outside the project: put it under data/ first, so that everybody finds it there")
-    return _add(path, len(next(iter(columns.values()))), _span(columns), origin)
+    return add(path, len(next(iter(columns.values()))), span(columns), origin)
 
 
-def _add(path: Path, count: int, span: str, origin: str) -> str:
+def add(path: Path, count: int, times: str, origin: str) -> str:
+    """As `keep`, of a file with `count` rows that span these `times`.
+
+    Raises:
+        UserError: the store cannot be written.
+    """
     known, digest, name = entries(), sha256(path), named(path)
-    entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": count, "span": span}
+    entry = {"sha256": digest, "bytes": path.stat().st_size, "rows": count, "span": times}
     entry["origin"] = origin or known.get(name, {}).get("origin", "")
     stores = _stores()
     for store, place in stores.items():
@@ -229,7 +107,8 @@ def _add(path: Path, count: int, span: str, origin: str) -> str:
     return f"{name} is named in {FILE.name} ({digest[:12]}, {count:,} rows) and kept in {' and '.join(stores)}"
 
 
-def _span(columns: Columns) -> str:
+def span(columns: Columns) -> str:
+    """The first and the last time of rows as `read.read` returns them; empty if they have none."""
     if not problem.TIME:
         return ""
     times = clean.prepared(columns)[problem.TIME]
@@ -274,7 +153,7 @@ def restore(path: Path, entry: dict[str, Any]) -> str:
         for store, (system, folder) in _stores().items()
     }
     if "://" in entry["origin"]:
-        sources[entry["origin"]] = lambda to: _download(entry["origin"], to)
+        sources[entry["origin"]] = lambda to: download(entry["origin"], to)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".incoming")
     try:
@@ -319,6 +198,30 @@ def _put(path: Path, digest: str, system: pa.fs.FileSystem, folder: str) -> None
         system.create_dir(folder, recursive=True)
         pa.fs.copy_files(str(path), f"{folder}/{digest}.partial", destination_filesystem=system)
         system.move(f"{folder}/{digest}.partial", f"{folder}/{digest}")
+
+
+def download(url: str, path: Path) -> None:
+    """Download `url` to `path`, completely or not at all.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as answer, partial.open("wb") as file:
+            answer.raise_for_status()
+            size = int(answer.headers.get("Content-Length") or 0) or None
+            with tqdm.wrapattr(file, "write", total=size, desc=path.name, leave=False) as counted:
+                for block in answer.iter_content(1 << 20):
+                    counted.write(block)
+        partial.replace(path)
+    except requests.RequestException as error:
+        raise UserError(
+            f"cannot fetch {url} ({first_line(error)}): check the network and run it again, or fetch the file yourself "
+            f"and train on it: make train DATA={path.name}"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import problem
 from ..base import params
 from ..base.errors import UserError
-from . import data_lock, read, storage
+from . import read, sources, storage
 from .clean import Dataset, usable
 from .read import Dialect
 from .row_groups import together
@@ -112,7 +112,7 @@ def find(source: str) -> list[Part]:
     if not source:
         return [Part(None)]
     found, dialects = [], []
-    for each in data_lock.files(source):
+    for each in sources.files(source):
         # Absolute: an executor works in a folder of its own.
         path = storage.place(str(each)) if isinstance(each, Path) else each
         with read.readable(path) as kind:
@@ -158,16 +158,16 @@ def sides(part: Part, cut: Cut) -> tuple[Dataset, Dataset]:
 
 
 def split(
-    source: str, settings: params.Data, each: Each = map, kept: Callable[[Dataset], None] | None = None
+    source: str, settings: params.Data, each: Each = map, kept: Callable[[Dataset, int], None] | None = None
 ) -> tuple[list[Part], Cut, Sample, Sample]:
     """The parts of `source`, else of `settings.source`, where they are split, and what is measured of their training rows and validation rows.
 
-    Prints a warning if a file is not the one that `data.lock` names. `kept` is called with the training rows of each part.
+    Prints a warning if a file is not the one that `data.lock` names. `kept` is called with the training rows of each part, and with the number of those of all.
 
     Raises:
         UserError: a part cannot be read, or too few rows are usable.
     """
-    source = data_lock.asked(settings, source)
+    source = sources.asked(settings, source)
     name, parts = source or read.SAMPLE, find(source)
     counted: list[Counted] = list(each(functools.partial(_counted, settings=settings), parts))
     first = np.cumsum([0, *(count.read for count in counted)]).tolist()
@@ -179,13 +179,13 @@ def split(
         said = ", ".join(f"{count:,} {rule}" for rule, count in dropped.items()) or "none"
         raise UserError(f"{name}: {total:,} usable rows are too few to train and to validate (dropped: {said})")
     cut = Cut(settings, limit, (SAMPLED / older, SAMPLED / (total - older)))
-    told = list(each(functools.partial(_told, cut=cut, kept=kept), parts))
+    told = list(each(functools.partial(_told, cut=cut, older=older, kept=kept), parts))
     train, validation = (_together([both[side] for both in told]) for side in (0, 1))
     if (train.rows, validation.rows) != (older, total - older):
         raise UserError(f"{name} changed while it was read: run it again")
     files = {part.path.path: part.path for part in parts if part.path}
     span = " to ".join(filter(None, (train.span[0], validation.span[1])))
-    data_lock.check(source, list(files.values()), lambda: (first[-1], span))
+    sources.check(source, list(files.values()), lambda: (first[-1], span))
     known = {"name": name, "rows_read": first[-1], "dropped": dict(dropped)}
     cut = replace(cut, digests=tuple(side.digest for side, _ in told))
     return parts, cut, replace(train, **known), replace(validation, **known)
@@ -256,10 +256,10 @@ def _of_hour(part: Part, settings: params.Data, hour: int) -> tuple[NDArray[np.d
     return times[inside], dataset.places[inside]
 
 
-def _told(part: Part, cut: Cut, kept: Callable[[Dataset], None] | None) -> tuple[Side, ...]:
+def _told(part: Part, cut: Cut, older: int, kept: Callable[[Dataset, int], None] | None) -> tuple[Side, ...]:
     found = sides(part, cut)
     if kept:
-        kept(found[0])
+        kept(found[0], older)
     return tuple(_side(dataset, share) for dataset, share in zip(found, cut.shares, strict=True))
 
 

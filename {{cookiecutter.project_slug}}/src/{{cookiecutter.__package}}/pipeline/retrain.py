@@ -14,7 +14,7 @@ from .. import problem
 from ..base import params
 from ..base.errors import UserError
 from ..base.fields import Columns
-from ..data import clean, data_lock, drift, schema
+from ..data import clean, data_lock, drift, schema, sources
 from ..data.drift import Lasting
 from ..monitoring import windows
 from . import validate
@@ -54,7 +54,7 @@ def data(card: dict[str, Any]) -> str:
     since = windows.stamp(windows.ago(drift.seconds(rules.window))) if rules.rule == "window" else ""
     parts = list(_true(since, card))
     if rules.rule != "window" or sum(len(each[schema.TRUE]) for each in parts) < validate.Validation.load().min_rows:
-        known = clean.clean(*data_lock.rows(settings.data))
+        known = clean.clean(*sources.rows(settings.data))
         parts.insert(0, {**known.columns, schema.TRUE: known.target})
     whole = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     if rules.rule == "weights":

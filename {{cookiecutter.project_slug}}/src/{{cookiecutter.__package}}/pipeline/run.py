@@ -11,7 +11,7 @@ import mlflow
 
 from ..base import params, reports
 from ..base.errors import Parser, UserError
-from ..data import clean, data_lock, parts, schema
+from ..data import clean, parts, schema, sources
 from ..data.split import split
 from ..registry import model_card, versions
 from ..tracking import conventions, store
@@ -56,7 +56,7 @@ def _run(path: str, folder: Path, engine: str, fit: Callable[..., conventions.Ru
     settings = params.load()
     with step("data"):
         if engine == "memory":
-            name, raw = data_lock.rows(settings.data, path)
+            name, raw = sources.rows(settings.data, path)
             dataset = clean.clean(name, raw)
             for line in clean.describe(dataset):
                 say(line)

@@ -15,7 +15,7 @@ from .. import problem
 from ..base import params, reports
 from ..base.errors import Parser, UserError
 from ..base.fields import Columns
-from ..data import clean, data_lock, drift, schema
+from ..data import clean, drift, schema, sources
 from ..data.clean import Dataset
 from ..model import bundle, fetch
 from ..model.bundle import ModelError
@@ -200,7 +200,7 @@ def main() -> None:
     """`make validate`: check DATA or the generated sample, and compare it with the served model's training data."""
     parser = Parser(prog="make validate", description=main.__doc__)
     parser.add_argument("--data", default="", help="file, folder or URL (make validate DATA=...)")
-    name, raw = data_lock.rows(params.load().data, parser.parse_args().data)
+    name, raw = sources.rows(params.load().data, parser.parse_args().data)
     known = served()
     print(require(clean.clean(name, raw), raw, Validation.load(), known, drift_counts=True))
     print("" if known else "no model is served yet: there is nothing to compare the data with")

@@ -9,7 +9,7 @@ from .. import problem
 from ..base import params
 from ..base.errors import Parser, UserError
 from ..base.params import ROOT
-from ..data import clean, data_lock, read
+from ..data import clean, data_lock, read, sources
 from .write_sample import write_sample
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     given = parser.parse_args()
     origin = address(given.month) if given.month or given.fetch else ""
     if origin:
-        path = data_lock.fetch(origin)
+        path = sources.fetch(origin)
     elif given.keep:
         path = Path(given.keep).resolve()
     elif data_lock.entries() and not given.drift:

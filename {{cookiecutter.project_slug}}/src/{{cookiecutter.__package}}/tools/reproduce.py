@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..base.errors import Parser, UserError
 from ..base.params import PACKAGE, ROOT
-from ..data import data_lock, read
+from ..data import data_lock, read, sources
 from ..tracking import conventions
 from . import registry
 
@@ -71,7 +71,7 @@ def _data(tree: Path, source: str) -> list[str]:
     """The arguments for `make train` that name the data of the commit, once they are there."""
     if source == read.SAMPLE:
         return []
-    if data_lock.divided(source):  # its rows are compared
+    if sources.divided(source):  # its rows are compared
         return ["--data", source if "://" in source else str(Path(source).absolute())]
     # A file that was added to the lock after the commit, as for retraining, is accepted: its rows are compared.
     locked = data_lock.entries() | data_lock.entries(tree / data_lock.FILE.name)

@@ -1,12 +1,11 @@
-"""Training on more rows than fit into memory: XGBoost reads them from the disk, part by part (its external memory).
+"""Training on more rows than fit into memory: XGBoost reads them from the disk (its external memory).
 
-Of very many rows, each tree sees a random block (stochastic gradient boosting, Friedman 2002), so that memory does not grow with them.
+Of very many rows, the trees are fitted in turn on random blocks (stochastic gradient boosting, Friedman 2002): memory does not grow with them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,37 +27,29 @@ FITS = ("xgboost", "xgboost.XGBRegressor", "xgboost.XGBClassifier")
 """The estimators that can be fitted on rows that are not in memory."""
 
 FITTED = 2_000_000
-"""A tree is fitted on about this many rows at most: XGBoost keeps target, gradient and place of each of them in memory."""
+"""A block has about this many rows: XGBoost keeps target, gradient and place of each of them in memory."""
 
-RUN = 1_000
-"""So many neighbouring rows of a part are in the same block."""
+WIDTH = len(problem.FEATURES) + 1
 
 
 class Batches(xgboost.DataIter):
-    """Features and target of one of several random blocks of rows, part by part; what XGBoost makes of them goes to files `cache*`.
+    """Rows of a file as XGBoost asks for them: float32, features and then the target. What it makes of them goes to files `<file>-cache*`."""
 
-    Each of `files` has a matrix of shape (n, features + 1), the target last.
-    """
-
-    def __init__(self, files: list[Path], cache: Path, block: int, blocks: int) -> None:
-        self._files, self._block, self._blocks, self._next = files, block, blocks, 0
-        super().__init__(cache_prefix=str(cache))
+    def __init__(self, file: Path) -> None:
+        self._file, self._at = file, 0
+        super().__init__(cache_prefix=f"{file}-cache")
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over the rows of the next part that has some; whether there was one."""
-        while self._next < len(self._files):
-            held = np.load(self._files[self._next], mmap_mode="r")
-            draw = np.random.default_rng(self._next).integers(self._blocks, size=len(held) // RUN + 1)
-            rows = held[np.flatnonzero(draw[np.arange(len(held)) // RUN] == self._block)]
-            self._next += 1
-            if len(rows):
-                input_data(data=rows[:, :-1], label=rows[:, -1])
-                return True
-        return False
+        """Hand over the next rows; whether there were any."""
+        rows = np.fromfile(self._file, np.float32, parts.ROWS * WIDTH, offset=self._at).reshape(-1, WIDTH)
+        self._at += rows.nbytes
+        if len(rows):
+            input_data(data=rows[:, :-1], label=rows[:, -1])
+        return bool(len(rows))
 
     def reset(self) -> None:
         """Begin again."""
-        self._next = 0
+        self._at = 0
 
 
 def unfitted(settings: params.Params, engine: str) -> Any:
@@ -103,6 +94,7 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
         UserError: they cannot be read, or the estimator can only be fitted in memory.
     """
     estimator, files = unfitted(settings, "disk"), list[Path]()
+    draw = np.random.default_rng(settings.data.seed)
     # XGBoost removes its files, if they are still there, when it is itself removed.
     warnings.filterwarnings("ignore", "(?s).*(External memory cache file|Couldn't remove)", UserWarning)
     cache = params.ROOT / ".cache"
@@ -110,21 +102,23 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
     # Not where temporary files usually are: that may be memory.
     with tempfile.TemporaryDirectory(prefix="training-", dir=cache, ignore_cleanup_errors=True) as scratch:
 
-        def kept(older: Dataset) -> None:
-            if len(older):
-                files.append(Path(scratch) / f"part-{len(files):05}.npy")
-                np.save(files[-1], np.column_stack([problem.features(older.columns), older.target.astype(np.float32)]))
+        def kept(older: Dataset, total: int) -> None:
+            blocks = max(1, round(total / FITTED))
+            files[:] = [Path(scratch) / f"block-{number:04}" for number in range(blocks)]
+            rows = np.column_stack([problem.features(older.columns), older.target.astype(np.float32)])
+            dealt = draw.integers(blocks, size=len(rows))
+            for number, file in enumerate(files):
+                with file.open("ab") as held:
+                    held.write(rows[dealt == number].tobytes())
 
         def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params) -> Any:
             with estimators.refusals():
                 given = estimator.get_xgb_params()
                 if problem.TASK == "multiclass":
                     given |= {"objective": "multi:softprob", "num_class": classes(target)}
-                blocks = math.ceil(older.rows / FITTED)
-                if blocks > 1:
-                    say(f"each tree is fitted on about {older.rows // blocks:,} of them, chosen at random")
-                batches = [Batches(files, Path(scratch) / f"cache-{block}", block, blocks) for block in range(blocks)]
-                return loaded(estimator, _boosted(estimator, given, batches))
+                if len(files) > 1:
+                    say(f"each tree is fitted on about {older.rows // len(files):,} of them, drawn at random")
+                return loaded(estimator, _boosted(estimator, given, files))
 
         _, _, older, newest = parts.split(source, settings.data, kept=kept)
         for line in describe(parts.both(older, newest)):
@@ -132,17 +126,20 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
         yield Sides(older, newest, fit, "disk")
 
 
-def _boosted(estimator: Any, given: dict[str, Any], blocks: list[Batches]) -> Any:
-    """The trees of an estimator with these parameters; each block of rows has the same number of them, or one more."""
+def _boosted(estimator: Any, given: dict[str, Any], files: list[Path]) -> Any:
+    """The trees of an estimator with these parameters; of blocks in files each has as many of them, or one more.
+
+    If there are fewer trees than blocks, the last blocks have none.
+    """
     booster: Any = None
-    first, seed = None, given.get("random_state") or 0
-    shares = np.array_split(range(estimator.get_num_boosting_rounds()), len(blocks))
-    for number, (block, trees) in enumerate(zip(blocks, shares, strict=True)):
+    first, seed = None, int(given.get("random_state") or 0)
+    shares = np.array_split(range(estimator.get_num_boosting_rounds()), len(files))
+    for number, (file, trees) in enumerate(zip(files, shares, strict=True)):
         if booster and not len(trees):
             break
-        # Trees of earlier blocks split this block's rows at the right place only if its bins are theirs.
+        # In bins of its own, rows of a later block would pass the trees of earlier ones at other places than they split.
         rows = xgboost.ExtMemQuantileDMatrix(
-            block, missing=estimator.missing, max_bin=given["max_bin"] or 256, ref=first
+            Batches(file), missing=estimator.missing, max_bin=given["max_bin"] or 256, ref=first
         )
         first = first or rows
         booster = xgboost.train(given | {"random_state": seed + number}, rows, len(trees), xgb_model=booster)

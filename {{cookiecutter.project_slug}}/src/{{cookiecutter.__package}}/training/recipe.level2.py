@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import metrics, problem
 from ..base import params
-from ..data import data_lock, drift
+from ..data import drift, sources
 from ..data.clean import Dataset
 from ..model import conformal
 from ..model.bundle import Bundle
@@ -21,7 +21,7 @@ from . import evaluate, explanations, plots
 
 QUANTILES, MOST = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], 8
 
-rows = data_lock.rows
+rows = sources.rows
 """Reads the training data."""
 
 loader = conformal
