@@ -61,7 +61,7 @@ KEEP = {
     **each(f"{PACKAGE}base/", "progress", ".py", BATCH),
     **each(f"{PACKAGE}serving/", "broker health worker", ".py", STREAMING),
     **each(f"{PACKAGE}base/", "reports", ".py", TRAINING),
-    **each(PACKAGE, "base/spark data/row_groups data/storage", ".py", PARTS),
+    **each(PACKAGE, "base/spark data/storage", ".py", PARTS),
     **each(f"{PACKAGE}data/", "data_lock drift parts sources", ".py", TRAINING),
     **each(f"{PACKAGE}model/", "conformal explain fetch", ".py", TRAINING),
     **each(f"{PACKAGE}training/", "disk evaluate explanations plots spark tune", ".py", TRAINING),

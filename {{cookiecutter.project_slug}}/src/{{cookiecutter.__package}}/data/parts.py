@@ -20,9 +20,8 @@ from ..base.errors import UserError
 from . import read, sources, storage
 from .clean import Dataset, usable
 from .read import Dialect
-from .row_groups import together
 from .split import drawn
-from .storage import Place
+from .storage import Place, together
 
 ROWS = 500_000
 """A part has about this many rows of a Parquet file; a CSV file is one part."""

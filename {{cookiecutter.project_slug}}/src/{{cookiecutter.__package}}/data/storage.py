@@ -1,4 +1,4 @@
-"""Files on this machine or in a store such as S3: resolve names, select parts by date."""
+"""Files on this machine or in a store such as S3: resolve names, select parts by date or by row groups."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 import glob
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.fs
+import pyarrow.parquet
 
 from ..base.errors import UserError, first_line
 from .read import FORMATS, form
@@ -136,6 +137,19 @@ def partition_date(below: str) -> str:
 
 def _between(date: str, since: str, until: str) -> bool:
     return bool(date) and (not since or date >= since[: len(date)]) and (not until or date[: len(until)] <= until)
+
+
+def together(metadata: pyarrow.parquet.FileMetaData, rows: int, chosen: Sequence[int] = ()) -> Iterator[list[int]]:
+    """The row groups of a Parquet file, or those chosen, put together until they have that many rows."""
+    groups, held = [], 0
+    for group in chosen or range(metadata.num_row_groups):
+        groups.append(group)
+        held += metadata.row_group(group).num_rows
+        if held >= rows:
+            yield groups
+            groups, held = [], 0
+    if groups:
+        yield groups
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ import pyarrow.parquet
 from ..base import spark
 from ..base.errors import UserError
 from ..data import storage
-from ..data.row_groups import together
-from ..data.storage import Place
+from ..data.storage import Place, together
 from . import job, outputs, served_model
 from .job import Batch, Counts, Job, Unit
 from .served_model import Served

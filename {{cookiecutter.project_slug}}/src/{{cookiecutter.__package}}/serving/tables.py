@@ -17,8 +17,7 @@ import pyarrow.parquet
 
 from ..data import storage
 from ..data.read import HEAD_BYTES, STANDARD, Dialect, dialect
-from ..data.row_groups import together
-from ..data.storage import Place
+from ..data.storage import Place, together
 
 MOST_OF_A_LINE = 1_000
 """The number of characters shown of a line that cannot be parsed."""
