@@ -400,6 +400,47 @@ def files(rng):
     return attempt
 
 
+ODD = {
+    int: [-1, 0, 1, 2, 7, 2**31, 2**40, 10**20],
+    float: [0.0, -1.0, 1e-9, 0.5, 0.999, 1.0, 3.0, 1e308, float("inf"), float("nan")],
+    str: ["", "x", "linear", "1s", "0s", "99999w", "100000w"],
+}
+SLOW = ("sample_rows", "n_estimators", "max_depth", "folds")
+"""Settings of which a large value is right, and takes long."""
+
+
+def settings(rng):
+    """Well-formed values of params.toml: a training with them ends, or refuses them in one line."""
+    import tomlkit
+
+    params, train, problem = part("base.params"), part("training.train"), part("problem")
+    rows = part("data.clean").clean("sample", problem.sample(600, seed=1))
+    file, folder = pathlib.Path("params.toml"), pathlib.Path(tempfile.mkdtemp())
+    before = file.read_text(encoding="utf-8")
+
+    def attempt():
+        changed = tomlkit.parse(before)
+        tables = [changed[name] for name in changed]
+        tables += [each for table in tables for each in table.values() if isinstance(each, dict)]
+        for _ in range(rng.randrange(1, 3)):
+            table = rng.choice(
+                [table for table in tables if any(type(each.unwrap()) in ODD for each in table.values())]
+            )
+            name = rng.choice([name for name, value in table.items() if type(value.unwrap()) in ODD])
+            value = rng.choice(ODD[type(table[name].unwrap())])
+            table[name] = min(value, 5) if name in SLOW and isinstance(value, int) else value
+        file.write_text(tomlkit.dumps(changed), encoding="utf-8")
+        yield tomlkit.dumps(changed)
+        try:
+            with errors_in_one_line(), contextlib.redirect_stdout(io.StringIO()):
+                train.train(rows, params.load(), folder / "model", lambda _: None)
+        finally:
+            file.write_text(before, encoding="utf-8")
+        return "trained"
+
+    return attempt
+
+
 def logged(rng):
     """Lines of a service's log: the monitor counts them or leaves them out."""
     import numpy as np

@@ -18,6 +18,7 @@ PARTS = {
     "scored_files": {"deployment": "batch"},
     "training_files": {"deployment": "web"},
     "files": {"deployment": "web"},
+    "settings": {"deployment": "web", "problem": "churn"},
     "logged": {"deployment": "web", "maturity_level": "4"},
     "commands": {"deployment": "web", "maturity_level": "4"},
 }

@@ -99,5 +99,6 @@ def test_an_alarm_needs_two_of_the_last_three_windows():
 
 def test_a_window_is_written_as_a_number_and_a_unit():
     assert (Drift(window="90s").seconds, Drift(window="2w").seconds) == (90, 1_209_600)
-    with pytest.raises(ValueError, match="window"):
-        Drift(window="a day")
+    for wrong in ("a day", "0d", "100000w"):
+        with pytest.raises(ValueError, match="window"):
+            Drift(window=wrong)

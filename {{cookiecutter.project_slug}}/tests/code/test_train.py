@@ -76,6 +76,9 @@ def test_a_bad_setting_is_named(tmp_path, dataset, settings):
     (tmp_path / "params.toml").write_text("[data]\nsead = 1\n")
     with pytest.raises(UserError, match=r"data\.sead is not a setting; did you mean seed"):
         params.load(tmp_path / "params.toml")
+    (tmp_path / "params.toml").write_text("[data]\nseed = -1\n")
+    with pytest.raises(UserError, match=r"data\.seed = -1"):
+        params.load(tmp_path / "params.toml")
     (tmp_path / "params.toml").write_text("[modle]\n")
     with pytest.raises(UserError, match="did you mean model"):
         params.load(tmp_path / "params.toml")

@@ -42,7 +42,7 @@ class Data(Section):
     source: str = ""
     sample_rows: int = Field(default=20_000, ge=100)
     validation_share: float = Field(default=0.2, gt=0, lt=1)
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**32)
 
 
 class Model(BaseModel):

@@ -30,8 +30,8 @@ class Retrain(params.Section):
     table = "retrain"
     rule: str = Field(default="all", pattern="^(all|window|weights)$")
     window: Lasting = "30d"
-    half_life: str = Field(default="90d", pattern=r"^[1-9]\d*[smhdw]$")
-    every: str = Field(default="", pattern=r"^(\d+[smhdw])?$")
+    half_life: str = Field(default="90d", pattern=r"^[1-9]\d{0,4}[smhdw]$")
+    every: str = Field(default="", pattern=r"^(\d{1,5}[smhdw])?$")
     new_rows: int = Field(default=0, ge=0)
     cooldown: Lasting = "1d"
     budget: int = Field(default=3, ge=0)
