@@ -422,11 +422,8 @@ def settings(rng):
         changed = tomlkit.parse(before)
         tables = [changed[name] for name in changed]
         tables += [each for table in tables for each in table.values() if isinstance(each, dict)]
-        for _ in range(rng.randrange(1, 3)):
-            table = rng.choice(
-                [table for table in tables if any(type(each.unwrap()) in ODD for each in table.values())]
-            )
-            name = rng.choice([name for name, value in table.items() if type(value.unwrap()) in ODD])
+        places = [(table, name) for table in tables for name, value in table.items() if type(value.unwrap()) in ODD]
+        for table, name in rng.sample(places, rng.randrange(1, 3)):
             value = rng.choice(ODD[type(table[name].unwrap())])
             table[name] = min(value, 5) if name in SLOW and isinstance(value, int) else value
         file.write_text(tomlkit.dumps(changed), encoding="utf-8")

@@ -43,15 +43,17 @@ Counts = dict[str, NDArray[np.int64]]
 """Name of a feature -> the number of rows in each of its bins; the counts of two sets of rows can be added."""
 
 
-Lasting = Annotated[str, Field(pattern=r"^\d{1,5}[smhdw]$")]
-"""A duration, as `seconds` parses it."""
+DURATION = r"\d{1,5}[smhdw]"
+"""What `seconds` parses; with more digits a window could begin before the year 1."""
+Lasting = Annotated[str, Field(pattern=f"^{DURATION}$")]
+Positive = Annotated[str, Field(pattern=r"^[1-9]\d{0,4}[smhdw]$")]
 
 
 class Drift(params.Section):
     """The length of a window, how often one may be over a limit by chance, and what makes an alarm."""
 
     table = "drift"
-    window: str = Field(default="1d", pattern=r"^[1-9]\d{0,4}[smhdw]$")
+    window: Positive = "1d"
     false_alarms: float = Field(default=0.03, gt=0, le=0.5)
     min_rows: int = Field(default=100, ge=20)
     over: int = Field(default=2, ge=1)
@@ -69,7 +71,7 @@ def seconds(text: str) -> int:
     Raises:
         ValueError: it is not a duration.
     """
-    if not re.fullmatch(r"\d{1,5}[smhdw]", text):
+    if not re.fullmatch(DURATION, text):
         raise ValueError(f"{text} is no time: write it as 30s, 5m or 1h, with five digits at most")
     return int(text[:-1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[text[-1]]
 

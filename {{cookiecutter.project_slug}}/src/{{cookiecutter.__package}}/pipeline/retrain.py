@@ -15,7 +15,7 @@ from ..base import params
 from ..base.errors import UserError
 from ..base.fields import Columns
 from ..data import clean, data_lock, drift, schema, sources
-from ..data.drift import Lasting
+from ..data.drift import DURATION, Lasting, Positive
 from ..monitoring import windows
 from . import validate
 
@@ -30,8 +30,8 @@ class Retrain(params.Section):
     table = "retrain"
     rule: str = Field(default="all", pattern="^(all|window|weights)$")
     window: Lasting = "30d"
-    half_life: str = Field(default="90d", pattern=r"^[1-9]\d{0,4}[smhdw]$")
-    every: str = Field(default="", pattern=r"^(\d{1,5}[smhdw])?$")
+    half_life: Positive = "90d"
+    every: str = Field(default="", pattern=f"^({DURATION})?$")
     new_rows: int = Field(default=0, ge=0)
     cooldown: Lasting = "1d"
     budget: int = Field(default=3, ge=0)

@@ -93,8 +93,7 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
     Raises:
         UserError: they cannot be read, or the estimator can only be fitted in memory.
     """
-    estimator, files = unfitted(settings, "disk"), list[Path]()
-    draw = np.random.default_rng(settings.data.seed)
+    estimator, draw = unfitted(settings, "disk"), np.random.default_rng(settings.data.seed)
     # XGBoost removes its files, if they are still there, when it is itself removed.
     warnings.filterwarnings("ignore", "(?s).*(External memory cache file|Couldn't remove)", UserWarning)
     cache = params.ROOT / ".cache"
@@ -104,11 +103,10 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
 
         def kept(older: Dataset, total: int) -> None:
             blocks = max(1, round(total / FITTED))
-            files[:] = [Path(scratch) / f"block-{number:04}" for number in range(blocks)]
             rows = np.column_stack([problem.features(older.columns), older.target.astype(np.float32)])
             dealt = draw.integers(blocks, size=len(rows))
-            for number, file in enumerate(files):
-                with file.open("ab") as held:
+            for number in range(blocks):
+                with Path(scratch, f"block-{number:04}").open("ab") as held:
                     held.write(rows[dealt == number].tobytes())
 
         def fit(features: NDArray[np.float32], target: NDArray[np.float64], settings: params.Params) -> Any:
@@ -116,6 +114,7 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
                 given = estimator.get_xgb_params()
                 if problem.TASK == "multiclass":
                     given |= {"objective": "multi:softprob", "num_class": classes(target)}
+                files = sorted(Path(scratch).glob("block-????"))
                 if len(files) > 1:
                     say(f"each tree is fitted on about {older.rows // len(files):,} of them, drawn at random")
                 return loaded(estimator, _boosted(estimator, given, files))
@@ -129,14 +128,12 @@ def sides(settings: params.Params, source: str, say: Say) -> Iterator[Sides]:
 def _boosted(estimator: Any, given: dict[str, Any], files: list[Path]) -> Any:
     """The trees of an estimator with these parameters; of blocks in files each has as many of them, or one more.
 
-    If there are fewer trees than blocks, the last blocks have none.
+    If there are fewer trees than blocks, the last blocks are not used.
     """
     booster: Any = None
-    first, seed = None, int(given.get("random_state") or 0)
-    shares = np.array_split(range(estimator.get_num_boosting_rounds()), len(files))
-    for number, (file, trees) in enumerate(zip(files, shares, strict=True)):
-        if booster and not len(trees):
-            break
+    first, seed, rounds = None, int(given.get("random_state") or 0), estimator.get_num_boosting_rounds()
+    used = files[: max(1, rounds)]
+    for number, (file, trees) in enumerate(zip(used, np.array_split(range(rounds), len(used)), strict=True)):
         # In bins of its own, rows of a later block would pass the trees of earlier ones at other places than they split.
         rows = xgboost.ExtMemQuantileDMatrix(
             Batches(file), missing=estimator.missing, max_bin=given["max_bin"] or 256, ref=first
